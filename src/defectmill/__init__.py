@@ -1,0 +1,1 @@
+"""Finds defects on surfaces in pictures, the way Kaggle competitions do it."""

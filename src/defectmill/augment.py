@@ -1,0 +1,89 @@
+"""Named augmentation pipelines: image and masks move together, in one call.
+
+A pipeline is a pure function of (image, masks, seed).
+"""
+
+import os
+import threading
+from collections.abc import Callable
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its version check asks the network
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from defectmill.config import ConfigError
+
+
+def _nothing() -> list:
+    return []
+
+
+def _flips() -> list:
+    return [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
+
+
+def _steel() -> list:
+    return [*_flips(), _light(0.2, 0.08)]
+
+
+def _surface() -> list:
+    turn = A.Affine(
+        rotate=(-20, 20),
+        scale=(0.78, 1.28),  # exp(+-0.25)
+        border_mode=cv2.BORDER_REFLECT_101,
+        p=0.9,
+    )
+    return [turn, A.D4(p=1.0), _light(0.3, 0.1)]
+
+
+def _light(contrast: float, brightness: float) -> A.BasicTransform:
+    return A.RandomBrightnessContrast(
+        brightness_limit=brightness, contrast_limit=(-contrast, contrast + 0.1), p=0.8
+    )
+
+
+# name: (transforms, margin). The window that comes in is `margin` times the one that goes out,
+# so that a rotation never shows its border.
+PIPELINES: dict[str, tuple[Callable[[], list], float]] = {
+    "none": (_nothing, 1.0),
+    "flips": (_flips, 1.0),
+    "steel": (_steel, 1.0),
+    "surface": (_surface, 1.5),
+}
+
+
+class Augmenter:
+    """One named pipeline.
+
+    Attributes:
+        margin: how much larger than `shape` the incoming window should be.
+    Raises:
+        ConfigError: no pipeline of that name.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, int]):
+        if name not in PIPELINES:
+            raise ConfigError(f"no augmentation {name!r}; there are: {', '.join(PIPELINES)}")
+        self._transforms, self.margin = PIPELINES[name]
+        self._shape = shape
+        self._own = threading.local()  # a Compose holds its random state: one a thread
+
+    def __call__(
+        self, image: np.ndarray, masks: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Warp both alike; light changes touch the image only.
+
+        Args:
+            image: (h, w, ch) uint8.
+            masks: (h, w, C) uint8 in {0, 1}.
+        Returns:
+            the same, of the augmenter's shape.
+        """
+        if not hasattr(self._own, "compose"):
+            crop = A.CenterCrop(*self._shape)
+            self._own.compose = A.Compose([*self._transforms(), crop])
+        self._own.compose.set_random_seed(seed)
+        done = self._own.compose(image=image, mask=masks)
+        return done["image"].reshape(*self._shape, -1), done["mask"].reshape(*self._shape, -1)

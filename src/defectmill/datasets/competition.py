@@ -1,0 +1,96 @@
+"""Competition folders: the one form in which all datasets are kept."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from defectmill.cards import Card
+from defectmill.folds import assign_folds, find_groups
+from defectmill.images import write_image
+from defectmill.labels import COLUMNS, classes_by_image, write_labels
+from defectmill.rle import mask_to_rle
+
+
+class DatasetError(ValueError):
+    """Raw data that cannot be turned into a competition: what and where."""
+
+
+@dataclass
+class Picture:
+    """One picture of a raw dataset.
+
+    image: (H, W[, ch]) uint8, or the file to copy byte for byte. masks: (H, W, C) uint8 in
+    {0, 1}. part: "train" or "test"; "" leaves the choice to a split by group.
+    """
+
+    image_id: str
+    image: np.ndarray | Path
+    masks: np.ndarray
+    part: str = ""
+
+
+def write_competition(
+    pictures: Iterable[Picture], card: Card, folder: Path, test_share: int = 5
+) -> None:
+    """Write a competition folder; it appears under its name only when it is whole.
+
+    Args:
+        test_share: one group in this many becomes the test part, where the dataset has none.
+    Raises:
+        DatasetError: no pictures, or an image id twice.
+    """
+    work = folder.with_name(folder.name + ".part")
+    shutil.rmtree(work, ignore_errors=True)
+    for part in ("train", "test"):
+        (work / f"{part}_images").mkdir(parents=True)
+    rows, parts, notes = [], {}, list(card.notes)
+    for picture in pictures:
+        if picture.image_id in parts:
+            raise DatasetError(f"two pictures are called {picture.image_id}")
+        parts[picture.image_id] = picture.part
+        target = work / "train_images" / picture.image_id
+        if isinstance(picture.image, Path):
+            shutil.copyfile(picture.image, target)
+        else:
+            write_image(target, picture.image)
+        rows += [
+            (picture.image_id, channel + 1, mask_to_rle(picture.masks[:, :, channel]))
+            for channel in range(len(card.classes))
+        ]
+    if not rows:
+        raise DatasetError(f"{card.name}: the raw folder holds no pictures")
+    labels = pd.DataFrame(rows, columns=COLUMNS[:3])
+    labels["hasMask"] = labels["EncodedPixels"] != ""
+    if not all(parts.values()):
+        parts, note = _split_by_group(work / "train_images", labels, card, test_share)
+        notes.append(note)
+    in_test = labels["ImageId"].map(parts) == "test"
+    for image_id in [i for i, part in parts.items() if part == "test"]:
+        (work / "train_images" / image_id).rename(work / "test_images" / image_id)
+    write_labels(labels[~in_test], work / "train.csv", card.layout)
+    write_labels(labels[in_test], work / "solution.csv", card.layout)
+    sample = labels[in_test].assign(EncodedPixels="1 1")
+    write_labels(sample, work / "sample_submission.csv", card.layout)
+    described = card.model_copy(update={"notes": tuple(notes)})
+    (work / "dataset.json").write_text(json.dumps(described.model_dump(), indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    work.rename(folder)
+
+
+def _split_by_group(
+    folder: Path, labels: pd.DataFrame, card: Card, test_share: int
+) -> tuple[dict[str, str], str]:
+    table = classes_by_image(labels)
+    table["group"] = find_groups(folder, table["ImageId"].tolist(), card)
+    table["test"] = assign_folds(table, test_share, seed=0) == 0
+    note = (
+        f"{len(table)} pictures in {table['group'].nunique()} groups; test part: fold 0 of "
+        f"{test_share} by group, {table['test'].sum()} pictures in "
+        f"{table.loc[table['test'], 'group'].nunique()} groups"
+    )
+    return dict(zip(table["ImageId"], np.where(table["test"], "test", "train"), strict=True)), note

@@ -1,0 +1,41 @@
+"""Inference: probability maps at a picture's own resolution, one picture at a time."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from defectmill.config import Experiment
+from defectmill.images import read_image, resize_image
+from defectmill.sequence import shown_shape
+
+FLIPS = {"horizontal": (1,), "vertical": (0,), "both": (0, 1)}
+
+
+def predict_probs(model: keras.Model, image: np.ndarray, experiment: Experiment) -> np.ndarray:
+    """Predict one picture, averaged over the experiment's flips.
+
+    Args:
+        image: (H, W, ch) uint8.
+    Returns:
+        (H, W, C) float32 in [0, 1]; background of a multiclass head is dropped.
+    """
+    shape = image.shape[:2]
+    shown = resize_image(image, shown_shape(shape, experiment.data)).astype(np.float32)
+    axes = [(), *(FLIPS[flip] for flip in experiment.predict.flips)]
+    batch = np.stack([np.flip(shown, a) for a in axes])
+    probs = model.predict_on_batch(batch)
+    if experiment.model.head == "multiclass":
+        probs = probs[..., 1:]
+    mean = np.mean([np.flip(p, a) for p, a in zip(probs, axes, strict=True)], axis=0)
+    return np.clip(resize_image(np.ascontiguousarray(mean, np.float32), shape), 0, 1)
+
+
+def predict_folder(
+    model: keras.Model, folder: Path, image_ids: Iterable[str], experiment: Experiment
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (image id, probability map); only one map is held at a time."""
+    for image_id in image_ids:
+        image = read_image(folder / image_id, experiment.data.channels)
+        yield image_id, predict_probs(model, image, experiment)

@@ -1,0 +1,231 @@
+"""Label tables: who has which defect where; both layouts of Severstal's CSV in and out.
+
+Class ids run from 1 and channels from 0; only this module turns one into the other.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from defectmill.images import ImageError, read_image
+from defectmill.rle import RleError, check_rle, parse_runs, rle_area, rle_to_mask
+
+COLUMNS = ["ImageId", "ClassId", "EncodedPixels", "hasMask"]
+LAYOUTS = {
+    "2019": ["ImageId_ClassId", "EncodedPixels"],
+    "current": ["ImageId", "ClassId", "EncodedPixels"],
+}
+
+
+class LabelError(ValueError):
+    """A label table that cannot be used: file, row and value."""
+
+
+def split_image_class(combined: str) -> tuple[str, int]:
+    """Split "0002cc93b.jpg_1" into ("0002cc93b.jpg", 1); an image id may hold "_" itself."""
+    image_id, _, class_id = combined.rpartition("_")
+    if not image_id or not class_id.isdecimal() or not class_id.isascii():
+        raise LabelError(f"not '<image id>_<class id>': {combined!r}")
+    return image_id, int(class_id)
+
+
+def read_csv(csv: Path | str) -> pd.DataFrame:
+    """Read either layout as it stands, row by row: ImageId, ClassId, EncodedPixels.
+
+    Raises:
+        LabelError: no such file, not CSV, a missing column, or an id that cannot be read;
+            rows are counted as in an editor, the header being row 1.
+    """
+    csv = Path(csv)
+    try:
+        table = pd.read_csv(csv, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise LabelError(f"{csv}: no such file") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise LabelError(f"{csv}: not a CSV table: {error}") from error
+    layout = "2019" if "ImageId_ClassId" in table else "current"
+    missing = [c for c in LAYOUTS[layout] if c not in table]
+    if missing:
+        raise LabelError(
+            f"{csv}: no column {missing[0]!r}; it has {', '.join(table.columns)}; wanted "
+            f"{' or '.join(','.join(c) for c in LAYOUTS.values())}"
+        )
+    images, classes = [], []
+    for row, value in enumerate(
+        table["ImageId_ClassId"] if layout == "2019" else table["ClassId"], 2
+    ):
+        try:
+            if layout == "2019":
+                image_id, class_id = split_image_class(value)
+            else:
+                image_id, class_id = table["ImageId"].iloc[row - 2], int(value)
+        except ValueError as error:
+            raise LabelError(f"{csv} row {row}: {error}") from error
+        images.append(image_id)
+        classes.append(class_id)
+    return pd.DataFrame(
+        {"ImageId": images, "ClassId": classes, "EncodedPixels": table["EncodedPixels"]}
+    ).astype({"ImageId": str, "ClassId": int})
+
+
+def read_labels(
+    csv: Path | str, image_ids: Iterable[str] | None = None, n_classes: int | None = None
+) -> pd.DataFrame:
+    """Read a label table with one row for every (image, class).
+
+    Args:
+        csv: either layout; classes that an image lacks may be an empty cell or no row.
+        image_ids: all images there are; those without a row are clean. None: those named.
+        n_classes: class ids run from 1 to this; None: up to the largest one named.
+    Returns:
+        ImageId, ClassId, EncodedPixels ("" where clean), hasMask; in the order of `image_ids`
+        (else of the file), then by class.
+    Raises:
+        LabelError: an image outside `image_ids`, a duplicate pair, a class id out of range,
+            malformed runs; with file, row and value.
+    """
+    table = read_csv(csv)
+    known = list(dict.fromkeys(table["ImageId"])) if image_ids is None else list(image_ids)
+    n_classes = n_classes or int(table["ClassId"].max() if len(table) else 1)
+    _check_rows(table, Path(csv), set(known), n_classes)
+    pairs = pd.MultiIndex.from_product(
+        [known, range(1, n_classes + 1)], names=["ImageId", "ClassId"]
+    )
+    runs = table.set_index(["ImageId", "ClassId"])["EncodedPixels"]
+    labels = runs.reindex(pairs, fill_value="").reset_index()
+    labels["hasMask"] = labels["EncodedPixels"] != ""
+    return labels
+
+
+def write_labels(labels: pd.DataFrame, csv: Path, layout: str) -> None:
+    """Write a label table; "current" lists defects only, "2019" every pair."""
+    if layout == "2019":
+        combined = labels["ImageId"] + "_" + labels["ClassId"].astype(str)
+        table = pd.DataFrame(
+            {"ImageId_ClassId": combined, "EncodedPixels": labels["EncodedPixels"]}
+        )
+    else:
+        table = labels.loc[labels["EncodedPixels"] != "", LAYOUTS["current"]]
+    table.to_csv(csv, index=False, lineterminator="\n")
+
+
+def draw_masks(
+    labels: pd.DataFrame, image_id: str, shape: tuple[int, int], n_classes: int
+) -> np.ndarray:
+    """Draw the masks of one image.
+
+    Returns:
+        (H, W, n_classes) uint8 in {0, 1}; channel = class id - 1; an absent class is zeros.
+    Raises:
+        LabelError: runs that do not fit `shape`, or a class id outside 1..n_classes.
+    """
+    rows = labels[labels["ImageId"] == image_id]
+    runs = dict(zip(rows["ClassId"], rows["EncodedPixels"], strict=True))
+    return draw_runs(runs, shape, n_classes, image_id)
+
+
+def draw_runs(
+    runs: dict[int, str], shape: tuple[int, int], n_classes: int, image_id: str = ""
+) -> np.ndarray:
+    """Draw {class id: rle} as (H, W, n_classes) uint8; see `draw_masks`."""
+    masks = np.zeros((*shape, n_classes), np.uint8)
+    for class_id, rle in runs.items():
+        if not 1 <= class_id <= n_classes:
+            raise LabelError(f"{image_id}: class id {class_id} is outside 1..{n_classes}")
+        try:
+            if rle:
+                masks[:, :, class_id - 1] = rle_to_mask(rle, shape)
+        except RleError as error:
+            raise LabelError(f"{image_id} class {class_id}: {error}") from error
+    return masks
+
+
+def runs_by_image(labels: pd.DataFrame) -> dict[str, dict[int, str]]:
+    """Collect {image id: {class id: rle}} with the classes present only."""
+    runs: dict[str, dict[int, str]] = {image_id: {} for image_id in labels["ImageId"]}
+    present = labels[labels["EncodedPixels"] != ""]
+    for image_id, class_id, rle in present[LAYOUTS["current"]].itertuples(index=False):
+        runs[image_id][int(class_id)] = rle
+    return runs
+
+
+def classes_by_image(labels: pd.DataFrame) -> pd.DataFrame:
+    """One row an image: ImageId, classes ("1 3"; "" = clean)."""
+    runs = runs_by_image(labels)
+    classes = [" ".join(map(str, sorted(r))) for r in runs.values()]
+    return pd.DataFrame({"ImageId": list(runs), "classes": classes}, dtype=str)
+
+
+def make_image_table(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
+    """Open every image of a label table and check its runs against its size.
+
+    Returns:
+        One row an image: ImageId, height, width, classes ("1 3"; "" = clean).
+    Raises:
+        LabelError: an image without a file or unreadable, or runs that leave the picture.
+    """
+    sizes = []
+    for image_id, runs in runs_by_image(labels).items():
+        try:
+            height, width = read_image(folder / image_id).shape[:2]
+        except ImageError as error:
+            raise LabelError(f"an image of the label table: {error}") from error
+        for class_id, rle in runs.items():
+            try:
+                check_rle(rle, (height, width))
+            except RleError as error:
+                raise LabelError(f"{image_id} class {class_id}: {error}") from error
+        sizes.append((height, width))
+    images = classes_by_image(labels)
+    images[["height", "width"]] = np.array(sizes, int).reshape(-1, 2)
+    return images[["ImageId", "height", "width", "classes"]]
+
+
+def read_image_table(csv: Path) -> pd.DataFrame:
+    """Read an image table back; `classes` is text, "" for a clean image."""
+    return pd.read_csv(csv, dtype={"ImageId": str, "classes": str}, keep_default_na=False)
+
+
+def class_matrix(images: pd.DataFrame, n_classes: int) -> np.ndarray:
+    """Say which image has which class: (N, n_classes) bool, in the order of the table."""
+    present = np.zeros((len(images), n_classes), bool)
+    for row, classes in enumerate(images["classes"]):
+        present[row, [int(c) - 1 for c in classes.split()]] = True
+    return present
+
+
+def _check_rows(table: pd.DataFrame, csv: Path, known: set[str], n_classes: int) -> None:
+    seen: dict[tuple[str, int], int] = {}
+    for row, (image_id, class_id, rle) in enumerate(table.itertuples(index=False), 2):
+        where = f"{csv} row {row}"
+        if image_id not in known:
+            raise LabelError(f"{where}: no image file {image_id!r}")
+        if not 1 <= class_id <= n_classes:
+            raise LabelError(f"{where}: class id {class_id} is outside 1..{n_classes}")
+        first = seen.setdefault((image_id, class_id), row)
+        if first != row:
+            raise LabelError(f"{where}: {image_id} class {class_id} stands in row {first} too")
+        try:
+            parse_runs(rle)
+        except RleError as error:
+            raise LabelError(f"{where}: {image_id} class {class_id}: {error}") from error
+
+
+def list_pairs(image_ids: Sequence[str], n_classes: int) -> list[tuple[str, int]]:
+    """All (image id, class id) pairs, image by image."""
+    return [(i, c) for i in image_ids for c in range(1, n_classes + 1)]
+
+
+def pick_examples(labels: pd.DataFrame, class_id: int, n: int) -> list[str]:
+    """Pick n images of a class, from its smaller masks to its larger; of class 0 clean ones."""
+    if class_id == 0:
+        ids = [i for i, runs in runs_by_image(labels).items() if not runs]
+    else:
+        mine = labels[(labels["ClassId"] == class_id) & labels["hasMask"]]
+        ids = mine.iloc[np.argsort(mine["EncodedPixels"].map(rle_area), kind="stable")][
+            "ImageId"
+        ].tolist()
+    places = np.linspace(0, len(ids) - 1, min(n + 2, len(ids))).round().astype(int)
+    return [ids[p] for p in (places[1:-1] if len(places) > n else places)]

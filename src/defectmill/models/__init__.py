@@ -1,0 +1,37 @@
+"""Networks; `build_model` makes the one that an experiment asks for."""
+
+import keras
+
+from defectmill.config import ConfigError, Experiment
+from defectmill.models.encoder_unet import build_encoder_unet
+from defectmill.models.unet import build_unet
+
+
+def build_model(experiment: Experiment) -> keras.Model:
+    """Build an experiment's network; its classes come from the dataset's card.
+
+    Returns:
+        Model from (N, H, W, channels) 0..255, of any H and W, to probabilities (N, H, W, C), or
+        (N, H, W, 1 + C) with background first for the multiclass head. Weights are drawn from
+        the experiment's seed.
+    Raises:
+        ConfigError: knobs that do not fit one another.
+    """
+    knobs = experiment.model
+    if knobs.head == "multiclass" and not experiment.card.exclusive:
+        raise ConfigError(f"{experiment.dataset}: classes may overlap; use the multilabel head")
+    keras.utils.set_random_seed(experiment.seed)
+    shared = {
+        "n_classes": len(experiment.card.classes),
+        "channels": experiment.data.channels,
+        "up_widths": knobs.up_widths,
+        "normalization": knobs.normalization,
+        "dropout": knobs.dropout,
+        "head": knobs.head,
+    }
+    try:
+        if knobs.name == "encoder_unet":
+            return build_encoder_unet(**shared, pretrained=knobs.pretrained)
+        return build_unet(**shared, widths=knobs.widths, activation=knobs.activation)
+    except ValueError as error:
+        raise ConfigError(f"{experiment.name}: {error}") from error

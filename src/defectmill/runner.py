@@ -1,0 +1,138 @@
+"""The steps of a run, as make calls them: knobs, one notebook, the closing lines, the list.
+
+python -m defectmill.runner knobs|notebook|summary|list ...
+"""
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+from defectmill.config import (
+    ROOT,
+    ConfigError,
+    list_experiments,
+    load_experiment,
+    parse_overrides,
+    write_stage_knobs,
+)
+
+PARAMETERS = {"experiment", "overrides"}
+
+
+def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
+    """Run one notebook by papermill; the executed copy, its time and memory go to output.
+
+    Raises:
+        SystemExit: the notebook failed (its cell and error are shown), or its parameters cell
+            is not the house's: papermill itself only warns of an unknown parameter.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    experiment = load_experiment(experiment_name, overrides)
+    source = ROOT / "notebooks" / f"{name}.ipynb"
+    found = set(papermill.inspect_notebook(str(source)))
+    if found != PARAMETERS:
+        raise SystemExit(f"error: {source}: parameters are {sorted(found)}, not {PARAMETERS}")
+    executed = experiment.output / "notebooks" / f"{name}.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["DEFECTMILL_BATCH"] = "1"
+    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stdout)
+    for chatty in ("papermill", "papermill.translators", "traitlets", "blib2to3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("papermill").addFilter(lambda record: bool(record.getMessage().strip()))
+    started = time.perf_counter()
+    print(f"{name} {experiment_name}", flush=True)
+    try:
+        papermill.execute_notebook(
+            str(source), str(executed), {"experiment": experiment_name, "overrides": overrides},
+            cwd=str(source.parent), kernel_name="python3", progress_bar=False, log_output=True,
+            stdout_file=sys.stdout,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise SystemExit(f"{error}\nerror: {source} failed in cell [{error.exec_count}]; "
+                         f"the executed copy: {executed}") from error  # fmt: skip
+    usage = {
+        "seconds": round(time.perf_counter() - started, 1),
+        "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+    }
+    executed.with_suffix(".json").write_text(json.dumps(usage) + "\n")
+    if name.startswith("05"):
+        write_html(executed, experiment.output / "report.html")
+
+
+def write_html(executed: Path, html: Path) -> None:
+    """Turn an executed notebook into one page without code."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True,
+                            exclude_output_prompt=True, embed_images=True)  # fmt: skip
+    page, _ = exporter.from_filename(str(executed))
+    work = html.with_suffix(".html.part")
+    work.write_text(page, encoding="utf-8")
+    work.replace(html)
+
+
+def print_summary(experiment_name: str) -> None:
+    """Print what a run reached, how long each step took and where its products are."""
+    experiment = load_experiment(experiment_name)
+    panel = json.loads((experiment.output / "scores.json").read_text())
+    print(f"\n{experiment_name}: {panel['images']} images of the {panel['part']}")
+    print(f"  score {panel['score']:.4f}   floor {panel['floor']:.4f}   "
+          f"gain {panel['score'] - panel['floor']:+.4f}")  # fmt: skip
+    for name, values in panel["classes"].items():
+        dice = values["pooled_dice"]
+        shown = "  none" if dice is None else f"{dice:6.3f}"
+        print(f"  Dice {shown}  {name} (found in {values['found']} of {values['images']} images, "
+              f"{values['false_alarms']} false alarms)")  # fmt: skip
+    if panel["mean_pooled_dice"] is not None:
+        print(f"  Dice {panel['mean_pooled_dice']:6.3f}  mean of the defect classes")
+    steps = sorted((experiment.output / "notebooks").glob("*.json"))
+    times = [(p.stem, json.loads(p.read_text())) for p in steps]
+    print("  " + "  ".join(f"{name} {usage['seconds']:.0f} s" for name, usage in times), end="")
+    print(f"  = {sum(u['seconds'] for _, u in times):.0f} s, "
+          f"peak memory {max(u['peak_mb'] for _, u in times)} MB")  # fmt: skip
+    for path in (experiment.submission, experiment.output / "report.html"):
+        print(f"  {path.relative_to(ROOT)}")
+
+
+def print_list() -> None:
+    """Print every experiment with dataset, model, cost and its last measured score here."""
+    import pandas as pd
+
+    rows = []
+    for name in list_experiments():
+        experiment = load_experiment(name)
+        scores = experiment.output / "scores.json"
+        panel = json.loads(scores.read_text()) if scores.is_file() else None
+        here = f"{panel['score']:.4f} (floor {panel['floor']:.4f})" if panel else "not run here"
+        rows.append((name, experiment.dataset, experiment.model.name, experiment.cost, here))
+    table = pd.DataFrame(rows, columns=["experiment", "dataset", "model", "cost", "last score"])
+    print(table.to_string(index=False))
+
+
+def main(words: list[str]) -> None:
+    """Run one command."""
+    command, *rest = words
+    if command == "list":
+        print_list()
+    elif command == "summary":
+        print_summary(rest[0])
+    elif command == "knobs":
+        experiment = load_experiment(rest[0], parse_overrides(rest[1]))
+        write_stage_knobs(experiment, experiment.output / "knobs")
+    elif command == "notebook":
+        run_notebook(rest[0], rest[1], parse_overrides(rest[2]))
+    else:
+        raise SystemExit(f"error: no command {command!r}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as problem:
+        sys.exit(f"error: {problem}")

@@ -1,0 +1,200 @@
+"""DefectSequence: label table in, batches out.
+
+What a batch holds is a pure function of (seed, epoch, index): Keras computes the first batches
+twice and several threads ask at once.
+"""
+
+import itertools
+from functools import lru_cache
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from defectmill.augment import Augmenter
+from defectmill.config import DataKnobs, Experiment
+from defectmill.images import read_image, resize_image, resize_masks
+from defectmill.labels import draw_runs, runs_by_image
+from defectmill.rle import draw_pixel
+
+CACHED_IMAGES = 2000
+
+
+class DefectSequence(keras.utils.Sequence):
+    """Batches of (N, H, W, ch) float32 in 0..255 and (N, H, W, C) float32 in {0, 1}.
+
+    Training draws crops or resized pictures, augmented; with `steps` 0 an epoch shows every image
+    once. Otherwise (training=False) every image comes once, in the order of its size, whole,
+    unaugmented, in batches of one size. The last partial batch is kept.
+
+    Args:
+        labels: label table; rows of other images are ignored.
+        images: image table; the images to show.
+        folder: where their files are.
+        knobs: the experiment's `data` section.
+        steps: batches an epoch when training; 0 for one pass over the images.
+    Raises:
+        ValueError: no images.
+    """
+
+    def __init__(
+        self, labels: pd.DataFrame, images: pd.DataFrame, folder: Path, n_classes: int,
+        knobs: DataKnobs, batch_size: int, seed: int = 0, steps: int = 0, training: bool = True,
+        workers: int = 1,
+    ):  # fmt: skip
+        super().__init__(workers=workers)
+        self.folder, self.knobs, self.n_classes = folder, knobs, n_classes
+        self.batch_size, self.seed, self.steps, self.training = batch_size, seed, steps, training
+        self.epoch = 0
+        if training and knobs.images == "defects":
+            images = images[images["classes"] != ""]
+        if not len(images):
+            raise ValueError("no images to show; is every image clean or in the held-out fold?")
+        self.image_ids = images["ImageId"].tolist()
+        self.shapes = dict(
+            zip(self.image_ids, zip(images["height"], images["width"], strict=True), strict=True)
+        )
+        runs = runs_by_image(labels[labels["ImageId"].isin(self.shapes)])
+        self.runs = {i: runs.get(i, {}) for i in self.image_ids}
+        self._clean = [i for i in self.image_ids if not self.runs[i]]
+        self._of_class = {
+            c: ids
+            for c in range(1, n_classes + 1)
+            if (ids := [i for i in self.image_ids if c in self.runs[i]])
+        }
+        self._augment = Augmenter(knobs.augment if training else "none", knobs.shape)
+        self._read = lru_cache(CACHED_IMAGES)(self._read_scaled)
+        self._batches = self._same_size_batches()
+
+    @classmethod
+    def of(
+        cls, experiment: Experiment, labels: pd.DataFrame, images: pd.DataFrame, training: bool
+    ) -> "DefectSequence":
+        """The experiment's Sequence over some of its training images."""
+        knobs = experiment.training
+        return cls(
+            labels, images, experiment.input / "train_images", len(experiment.card.classes),
+            experiment.data, knobs.batch_size, experiment.seed, knobs.steps if training else 0,
+            training, knobs.workers,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        if not self.training:
+            return len(self._batches)
+        return self.steps or -(-len(self.image_ids) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if not self.training:
+            pairs = [self._whole(image_id) for image_id in self._batches[index]]
+        else:
+            pairs = [self._draw(slot) for slot in self._slots(index)]
+        images, masks = zip(*pairs, strict=True)
+        return np.stack(images).astype(np.float32), np.stack(masks).astype(np.float32)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+    def _slots(self, index: int) -> range:
+        first = index * self.batch_size
+        end = len(self) * self.batch_size if self.steps else len(self.image_ids)
+        return range(first, min(first + self.batch_size, end))
+
+    def _draw(self, slot: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([self.seed, self.epoch, slot])
+        image_id, class_id = self._choose(slot, rng)
+        if self.knobs.mode == "resize":
+            image, masks = self._whole(image_id)
+        else:
+            image, masks = self._window(image_id, class_id, rng)
+        return self._augment(image, masks, int(rng.integers(2**32)))
+
+    def _choose(self, slot: int, rng: np.random.Generator) -> tuple[str, int]:
+        """Pick an image, and the class to look at (0: anywhere)."""
+        looks_at_defect = rng.random() < self.knobs.defect_share
+        if not self.steps:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.image_ids))
+            image_id = self.image_ids[order[slot]]
+            present = sorted(self.runs[image_id])
+            return image_id, int(rng.choice(present)) if present and looks_at_defect else 0
+        if self._of_class and (looks_at_defect or not self._clean):
+            class_id = list(self._of_class)[slot % len(self._of_class)]
+            return str(rng.choice(self._of_class[class_id])), class_id
+        return str(rng.choice(self._clean or self.image_ids)), 0
+
+    def _window(
+        self, image_id: str, class_id: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cut a window with the augmenter's margin; reflected where it leaves the picture."""
+        image, masks = self._read(image_id), self._masks(image_id)
+        sides = np.array(image.shape[:2])
+        if class_id:
+            pixel = draw_pixel(self.runs[image_id][class_id], self.shapes[image_id][0], rng)
+            centre = np.array(pixel) * self.knobs.scale
+            centre = centre + rng.uniform(-1 / 3, 1 / 3, 2) * self.knobs.shape
+        else:
+            centre = rng.uniform(0, 1, 2) * sides
+        window = np.ceil(np.array(self.knobs.shape) * self._augment.margin).astype(int)
+        # A window keeps inside the picture by half of what it shows, where the picture allows.
+        half = np.minimum(np.array(self.knobs.shape), sides) / 2
+        first = np.round(np.clip(centre, half, sides - half) - window / 2).astype(int)
+        rows, columns = (
+            _reflect(np.arange(f, f + n), side)
+            for f, n, side in zip(first, window, sides, strict=True)
+        )
+        return image[rows][:, columns], masks[rows][:, columns]
+
+    def _whole(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        return self._read(image_id), self._masks(image_id)
+
+    def _read_scaled(self, image_id: str) -> np.ndarray:
+        image = read_image(self.folder / image_id, self.knobs.channels)
+        return resize_image(image, shown_shape(image.shape[:2], self.knobs))
+
+    def _masks(self, image_id: str) -> np.ndarray:
+        shape = self.shapes[image_id]
+        masks = draw_runs(self.runs[image_id], shape, self.n_classes, image_id)
+        return resize_masks(masks, shown_shape(shape, self.knobs))
+
+    def _same_size_batches(self) -> list[list[str]]:
+        by_shape: dict[tuple[int, int], list[str]] = {}
+        for image_id in self.image_ids:
+            shape = shown_shape(self.shapes[image_id], self.knobs)
+            by_shape.setdefault(shape, []).append(image_id)
+        batches = [
+            ids[first : first + self.batch_size]
+            for _, ids in sorted(by_shape.items())
+            for first in range(0, len(ids), self.batch_size)
+        ]
+        return _most_different_first(
+            batches, [shown_shape(self.shapes[b[0]], self.knobs) for b in batches]
+        )
+
+
+def _most_different_first(batches: list, shapes: list[tuple[int, int]]) -> list:
+    """Put two batches first that differ in every axis that varies at all.
+
+    Keras takes the axes that its first two batches share for fixed. Such a pair always exists:
+    shapes of which any two share an axis all share the same one.
+    """
+    varying = [len(set(sides)) > 1 for sides in zip(*shapes, strict=True)]
+    for first, second in itertools.combinations(range(len(batches)), 2):
+        if [a != b for a, b in zip(shapes[first], shapes[second], strict=True)] == varying:
+            rest = [b for n, b in enumerate(batches) if n not in (first, second)]
+            return [batches[first], batches[second], *rest]
+    return batches
+
+
+def shown_shape(shape: tuple[int, int], knobs: DataKnobs) -> tuple[int, int]:
+    """The (height, width) at which a whole picture of `shape` is shown to the network."""
+    if knobs.mode == "resize":
+        return knobs.shape
+    return max(1, round(shape[0] * knobs.scale)), max(1, round(shape[1] * knobs.scale))
+
+
+def _reflect(positions: np.ndarray, side: int) -> np.ndarray:
+    """Fold positions outside 0..side-1 back inside, without repeating the border pixel."""
+    period = max(1, 2 * (side - 1))
+    return np.minimum(positions % period, -positions % period)

@@ -1,0 +1,86 @@
+"""Training: compile, callbacks, fit."""
+
+import os
+from pathlib import Path
+
+import keras
+
+from defectmill.config import Experiment
+from defectmill.losses import DefectLoss, ForegroundDice
+from defectmill.sequence import DefectSequence
+
+MEASURE = "val_foreground_dice"
+
+
+def compile_model(model: keras.Model, experiment: Experiment, total_steps: int) -> None:
+    """Compile with the experiment's loss, optimizer and schedule, and the foreground measure."""
+    knobs = experiment.training
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = knobs.learning_rate
+    if knobs.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=rate / 100,
+            warmup_target=rate,
+            warmup_steps=knobs.warmup_steps,
+            decay_steps=max(1, total_steps - knobs.warmup_steps),
+        )
+    make = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[knobs.optimizer]
+    optimizer = make(
+        rate,
+        weight_decay=knobs.weight_decay or None,
+        clipnorm=None,
+        global_clipnorm=knobs.clipnorm or None,
+        use_ema=bool(knobs.ema),
+        ema_momentum=knobs.ema or 0.99,
+    )
+    head = experiment.model.head
+    model.compile(
+        optimizer,
+        DefectLoss(head, knobs.loss),
+        metrics=[ForegroundDice(len(experiment.card.classes), head)],
+    )
+
+
+def make_callbacks(experiment: Experiment, checkpoint: Path, history: Path) -> list:
+    """Best checkpoint, early stop and rate reducer by the foreground Dice of the held-out fold."""
+    knobs = experiment.training
+    best = {"monitor": MEASURE, "mode": "max"}
+    callbacks: list[keras.callbacks.Callback] = []
+    if knobs.ema:
+        # Before the checkpoint: it must save the averaged weights that were measured.
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    callbacks += [
+        keras.callbacks.ModelCheckpoint(checkpoint, save_best_only=True, **best),
+        keras.callbacks.CSVLogger(history),
+        keras.callbacks.EarlyStopping(patience=knobs.early_stop, **best),
+    ]
+    if knobs.schedule == "reduce":
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                factor=knobs.reducer_factor, patience=knobs.reducer_patience, **best
+            )
+        )
+    return callbacks
+
+
+def fit(
+    model: keras.Model, train: DefectSequence, held_out: DefectSequence, experiment: Experiment
+) -> None:
+    """Train.
+
+    Writes under the experiment's output folder history.csv and checkpoint.keras, the best model
+    of all epochs by the foreground measure; the caller renames it when training is over. Prints
+    one line an epoch under make, a bar when live.
+    """
+    folder = experiment.output
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.keras"
+    checkpoint.unlink(missing_ok=True)
+    compile_model(model, experiment, experiment.training.epochs * len(train))
+    model.fit(
+        train,
+        validation_data=held_out,
+        epochs=experiment.training.epochs,
+        callbacks=make_callbacks(experiment, checkpoint, folder / "history.csv"),
+        shuffle=False,  # the Sequence has its own order
+        verbose=2 if os.environ.get("DEFECTMILL_BATCH") else "auto",
+    )
