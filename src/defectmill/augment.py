@@ -16,26 +16,28 @@ import numpy as np
 from defectmill.config import ConfigError
 
 
-def _nothing() -> list:
+def _nothing(shape: tuple[int, int]) -> list:
     return []
 
 
-def _flips() -> list:
+def _flips(shape: tuple[int, int]) -> list:
     return [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
 
 
-def _steel() -> list:
-    return [*_flips(), _light(0.2, 0.08)]
+def _steel(shape: tuple[int, int]) -> list:
+    return [*_flips(shape), _light(0.2, 0.08)]
 
 
-def _surface() -> list:
+def _surface(shape: tuple[int, int]) -> list:
     turn = A.Affine(
         rotate=(-20, 20),
         scale=(0.78, 1.28),  # exp(+-0.25)
         border_mode=cv2.BORDER_REFLECT_101,
         p=0.9,
     )
-    return [turn, A.D4(p=1.0), _light(0.3, 0.1)]
+    # A quarter turn would lay an oblong window across the one that goes out.
+    quarters = [A.D4(p=1.0)] if shape[0] == shape[1] else _flips(shape)
+    return [turn, *quarters, _light(0.3, 0.1)]
 
 
 def _light(contrast: float, brightness: float) -> A.BasicTransform:
@@ -46,7 +48,7 @@ def _light(contrast: float, brightness: float) -> A.BasicTransform:
 
 # name: (transforms, margin). The window that comes in is `margin` times the one that goes out,
 # so that a rotation never shows its border.
-PIPELINES: dict[str, tuple[Callable[[], list], float]] = {
+PIPELINES: dict[str, tuple[Callable[[tuple[int, int]], list], float]] = {
     "none": (_nothing, 1.0),
     "flips": (_flips, 1.0),
     "steel": (_steel, 1.0),
@@ -83,7 +85,13 @@ class Augmenter:
         """
         if not hasattr(self._own, "compose"):
             crop = A.CenterCrop(*self._shape)
-            self._own.compose = A.Compose([*self._transforms(), crop])
+            self._own.compose = A.Compose([*self._transforms(self._shape), crop])
         self._own.compose.set_random_seed(seed)
-        done = self._own.compose(image=image, mask=masks)
-        return done["image"].reshape(*self._shape, -1), done["mask"].reshape(*self._shape, -1)
+        # Absent classes stay absent: warping their empty channels would be half of the work.
+        present = np.flatnonzero(masks.any(axis=(0, 1)))
+        kept = masks[:, :, present] if len(present) else masks[:, :, :1]
+        done = self._own.compose(image=image, mask=kept)
+        warped = np.zeros((*self._shape, masks.shape[2]), np.uint8)
+        if len(present):
+            warped[:, :, present] = done["mask"].reshape(*self._shape, -1)
+        return done["image"].reshape(*self._shape, -1), warped

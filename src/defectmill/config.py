@@ -166,6 +166,8 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
         raise ConfigError(f"{path}: holds {type(knobs).__name__}, not knobs")
     for key, value in (overrides or {}).items():
         _set_knob(knobs, key.split("."), value, key)
+    if "name" in knobs:
+        raise ConfigError(f"{path}: knob 'name' = {knobs['name']!r}: the file's name gives it")
     try:
         experiment = Experiment.model_validate({**knobs, "name": name})
     except ValidationError as error:
@@ -175,15 +177,17 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
 
 
 def load_card(dataset: str) -> Card:
-    """Find the card of a dataset: the project's own, or input/<dataset>/dataset.json.
+    """Find the card of a dataset: input/<dataset>/dataset.json, else the project's own.
+
+    The file is the project's card plus what its adapter noted.
 
     Raises:
         ConfigError: there is neither, or the file is no card.
     """
-    if dataset in CARDS:
-        return CARDS[dataset]
     path = ROOT / "input" / dataset / "dataset.json"
     if not path.is_file():
+        if dataset in CARDS:
+            return CARDS[dataset]
         raise ConfigError(
             f"no dataset {dataset!r}{_nearest(dataset, CARDS)}; your own needs {path} first"
         )
@@ -200,7 +204,10 @@ def parse_overrides(text: str) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not (key and equals and value):
             raise ConfigError(f"SET takes knob=value, not {word!r}")
-        overrides[key] = yaml.safe_load(value)
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"SET {word!r}: not a value; it may hold no blank") from error
     return overrides
 
 

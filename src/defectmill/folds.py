@@ -63,6 +63,8 @@ def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
     strata = images["classes"].map(
         lambda classes: min(classes.split(), key=lambda c: counts[c]) if classes else "clean"
     )
+    if strata.value_counts().max() < n_folds:
+        strata[:] = "any"  # too few of each to share out
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     folds = np.full(len(images), -1)
     with warnings.catch_warnings():

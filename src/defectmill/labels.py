@@ -3,6 +3,7 @@
 Class ids run from 1 and channels from 0; only this module turns one into the other.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ LAYOUTS = {
     "2019": ["ImageId_ClassId", "EncodedPixels"],
     "current": ["ImageId", "ClassId", "EncodedPixels"],
 }
+_CLASS_ID = re.compile(r"[0-9]{1,4}")
 
 
 class LabelError(ValueError):
@@ -26,7 +28,7 @@ class LabelError(ValueError):
 def split_image_class(combined: str) -> tuple[str, int]:
     """Split "0002cc93b.jpg_1" into ("0002cc93b.jpg", 1); an image id may hold "_" itself."""
     image_id, _, class_id = combined.rpartition("_")
-    if not image_id or not class_id.isdecimal() or not class_id.isascii():
+    if not image_id or not _CLASS_ID.fullmatch(class_id):
         raise LabelError(f"not '<image id>_<class id>': {combined!r}")
     return image_id, int(class_id)
 
@@ -40,11 +42,18 @@ def read_csv(csv: Path | str) -> pd.DataFrame:
     """
     csv = Path(csv)
     try:
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False)
+        # Blank lines are kept, so that rows count as in an editor; those at the end are not.
+        table = pd.read_csv(csv, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        filled = np.flatnonzero((table != "").any(axis=1))
+        table = table[: filled.max(initial=-1) + 1]
     except FileNotFoundError as error:
         raise LabelError(f"{csv}: no such file") from error
+    except OSError as error:
+        raise LabelError(f"{csv}: cannot be read ({error.strerror})") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise LabelError(f"{csv}: not a CSV table: {error}") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise LabelError(f"{csv} row 2: has more cells than the header")
     layout = "2019" if "ImageId_ClassId" in table else "current"
     missing = [c for c in LAYOUTS[layout] if c not in table]
     if missing:
@@ -60,7 +69,9 @@ def read_csv(csv: Path | str) -> pd.DataFrame:
             if layout == "2019":
                 image_id, class_id = split_image_class(value)
             else:
-                image_id, class_id = table["ImageId"].iloc[row - 2], int(value)
+                image_id, class_id = table["ImageId"].iloc[row - 2], _read_class_id(value)
+            if not image_id:
+                raise LabelError("no image id")
         except ValueError as error:
             raise LabelError(f"{csv} row {row}: {error}") from error
         images.append(image_id)
@@ -84,10 +95,12 @@ def read_labels(
         (else of the file), then by class.
     Raises:
         LabelError: an image outside `image_ids`, a duplicate pair, a class id out of range,
-            malformed runs; with file, row and value.
+            malformed runs; with file, row and value. An id twice in `image_ids`.
     """
     table = read_csv(csv)
     known = list(dict.fromkeys(table["ImageId"])) if image_ids is None else list(image_ids)
+    if len(set(known)) < len(known):
+        raise LabelError(f"image id {max(known, key=known.count)!r} is given twice, for {csv}")
     n_classes = n_classes or int(table["ClassId"].max() if len(table) else 1)
     _check_rows(table, Path(csv), set(known), n_classes)
     pairs = pd.MultiIndex.from_product(
@@ -194,6 +207,12 @@ def class_matrix(images: pd.DataFrame, n_classes: int) -> np.ndarray:
     for row, classes in enumerate(images["classes"]):
         present[row, [int(c) - 1 for c in classes.split()]] = True
     return present
+
+
+def _read_class_id(text: str) -> int:
+    if not _CLASS_ID.fullmatch(text):
+        raise LabelError(f"class id {text!r} is not a whole number of up to four digits")
+    return int(text)
 
 
 def _check_rows(table: pd.DataFrame, csv: Path, known: set[str], n_classes: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from defectmill.cards import Card
 from defectmill.labels import class_matrix
@@ -66,6 +67,7 @@ def plot_classes_per_image(images: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(4.5, 2.6))
     bars = axes.bar(counts.index.astype(str), counts, color=GREY)
     axes.bar_label(bars)
+    axes.margins(y=0.12)
     axes.set(xlabel="classes in an image", ylabel="images", title="Images by number of classes")
     return figure
 
@@ -74,7 +76,9 @@ def plot_areas(labels: pd.DataFrame, card: Card) -> Figure:
     """Histogram of the area of each class's masks, on a logarithmic scale."""
     present = labels[labels["hasMask"]]
     areas = present["EncodedPixels"].map(rle_area)
-    edges = np.geomspace(max(1, areas.min()), areas.max() + 1, 30)
+    # Whole decades: the axis of each class reads alike, and its labels stand apart.
+    decades = np.floor(np.log10(areas.min())), np.ceil(np.log10(areas.max() + 1))
+    edges = np.logspace(*decades, 31)
     figure, grid = plt.subplots(
         1, len(card.classes), figsize=(2.5 * len(card.classes), 2.4), sharex=True, squeeze=False
     )
@@ -83,6 +87,8 @@ def plot_areas(labels: pd.DataFrame, card: Card) -> Figure:
         axes.hist(mine, bins=edges, color=colour)
         median = f"median {mine.median():,.0f}" if len(mine) else "none"
         axes.set(xscale="log", title=f"{kind.id} {kind.name}\n{median} pixels")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0][0].set_ylabel("masks")
     figure.supxlabel("area of a mask [pixels, logarithmic]", fontsize=9)
     return figure
@@ -206,8 +212,8 @@ def plot_rules(table: pd.DataFrame, rules: Sequence, card: Card) -> Figure:
         axes.set_yticks(range(len(best.index)), best.index, fontsize=7)
         axes.set_title(kind.name)
         if rule.threshold in best.columns:
-            axes.plot(best.columns.get_loc(rule.threshold),
-                      best.index.get_loc(rule.minimum_area), "o", mfc="none", mec="white")  # fmt: skip
+            x, y = best.columns.get_loc(rule.threshold), best.index.get_loc(rule.minimum_area)
+            axes.plot(x, y, "o", mfc="none", mec="white")
         figure.colorbar(shown, ax=axes, shrink=0.8).ax.tick_params(labelsize=6)
     grid[0][0].set_ylabel("minimum area [pixels]")
     figure.supxlabel("threshold; colour: mean Dice on the held-out fold, best peak", fontsize=9)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from defectmill.cards import Card
 from defectmill.labels import COLUMNS
@@ -39,10 +39,12 @@ def make_masks(probs: np.ndarray, rules: Sequence[Rule], exclusive: bool) -> np.
         exclusive: of several classes at a pixel only the likeliest may stand.
     Returns:
         (H, W, C) uint8 in {0, 1}.
+    Raises:
+        ValueError: not one rule a class.
     """
     probs = keep_likeliest(probs) if exclusive else probs
     masks = np.zeros(probs.shape, np.uint8)
-    for channel, rule in enumerate(rules):
+    for channel, rule in zip(range(probs.shape[2]), rules, strict=True):
         masks[:, :, channel] = select_blobs(probs[:, :, channel], rule)
     return masks
 
@@ -78,6 +80,8 @@ def choose_rules(
     Returns:
         one Rule a class, and the table of all that was tried: ClassId, threshold, peak,
         minimum_area, mean_dice, pooled_dice.
+    Raises:
+        ValueError: there are no held-out pictures.
     """
     grid = [
         Rule(float(t), float(p), int(a))
@@ -89,6 +93,8 @@ def choose_rules(
     for probs, truth in maps:
         probs = keep_likeliest(probs) if exclusive else probs
         counts.append([_count_grid(probs[..., c], truth[..., c], grid) for c in range(n_classes)])
+    if not counts:
+        raise ValueError("no held-out pictures to choose thresholds on")
     table = np.array(counts)  # (N, C, rules, 3)
     both, true, guessed = np.moveaxis(table, -1, 0)
     mean = dice_from_counts(both, true, guessed).mean(axis=0)
@@ -140,11 +146,12 @@ def masks_to_labels(masks: Iterable[tuple[str, np.ndarray]]) -> pd.DataFrame:
 
 def _find_blobs(probs: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Blobs above a threshold: numbered picture (0 = none), areas, highest probabilities."""
-    blobs, n = ndimage.label(probs > threshold, structure=np.ones((3, 3), bool))
-    if not n:
-        return blobs, np.zeros(0, np.int64), np.zeros(0)
-    areas = np.bincount(blobs.ravel(), minlength=n + 1)[1:]
-    return blobs, areas, np.asarray(ndimage.maximum(probs, blobs, np.arange(1, n + 1)))
+    above = probs > threshold
+    n, blobs = cv2.connectedComponents(above.astype(np.uint8), connectivity=8)
+    areas = np.bincount(blobs[above], minlength=n)[1:]
+    peaks = np.zeros(n, probs.dtype)
+    np.maximum.at(peaks, blobs[above], probs[above])
+    return blobs, areas, peaks[1:]
 
 
 def _count_grid(probs: np.ndarray, truth: np.ndarray, grid: Sequence[Rule]) -> np.ndarray:
@@ -153,7 +160,7 @@ def _count_grid(probs: np.ndarray, truth: np.ndarray, grid: Sequence[Rule]) -> n
     found = {}
     for threshold in {rule.threshold for rule in grid}:
         blobs, areas, peaks = _find_blobs(probs, threshold)
-        shared = np.bincount(blobs.ravel(), truth.ravel(), len(areas) + 1)[1:]
+        shared = np.bincount(blobs[truth > 0], minlength=len(areas) + 1)[1:]
         found[threshold] = areas, peaks, shared
     counts = np.zeros((len(grid), 3), np.int64)
     for row, rule in enumerate(grid):

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-_FORM = re.compile(r"\d+ \d+( \d+ \d+)*")
+_FORM = re.compile(r"[0-9]+ [0-9]+( [0-9]+ [0-9]+)*")  # \d admits other scripts
 
 
 class RleError(ValueError):
@@ -59,6 +59,8 @@ def parse_runs(rle: str) -> tuple[np.ndarray, np.ndarray]:
         where = int(np.flatnonzero(numbers < 1)[0]) // 2
         raise RleError(f"run {where + 1} ({starts[where]} {lengths[where]}) is not positive")
     # Differences instead of sums: start + length may exceed 64 bits in a hostile file.
+    if starts[-1] > np.iinfo(np.int64).max - lengths[-1]:
+        raise RleError(f"a number too large: run {starts.size} ({starts[-1]} {lengths[-1]})")
     wrong = np.flatnonzero(np.diff(starts) < lengths[:-1])
     if wrong.size:
         i = int(wrong[0])

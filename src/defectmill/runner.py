@@ -6,6 +6,7 @@ python -m defectmill.runner knobs|notebook|summary|list ...
 import json
 import logging
 import os
+import re
 import resource
 import sys
 import time
@@ -21,6 +22,8 @@ from defectmill.config import (
 )
 
 PARAMETERS = {"experiment", "overrides"}
+# What TensorFlow tells on import whatever its log level: kept out of the notebooks.
+NOISE = re.compile(r"^(WARNING: All log messages before absl|[IW]0000 ).*\n?", re.MULTILINE)
 
 
 def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
@@ -41,17 +44,15 @@ def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
     executed = experiment.output / "notebooks" / f"{name}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     os.environ["DEFECTMILL_BATCH"] = "1"
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stdout)
-    for chatty in ("papermill", "papermill.translators", "traitlets", "blib2to3"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.getLogger("papermill").addFilter(lambda record: bool(record.getMessage().strip()))
+    # Only warnings: what the cells print comes through stdout_file.
+    logging.getLogger("papermill").setLevel(logging.WARNING)
     started = time.perf_counter()
     print(f"{name} {experiment_name}", flush=True)
     try:
         papermill.execute_notebook(
             str(source), str(executed), {"experiment": experiment_name, "overrides": overrides},
-            cwd=str(source.parent), kernel_name="python3", progress_bar=False, log_output=True,
-            stdout_file=sys.stdout,
+            cwd=str(source.parent), kernel_name="python3", progress_bar=False,
+            stdout_file=sys.stdout, extra_arguments=["--log-level=40"],
         )  # fmt: skip
     except PapermillExecutionError as error:
         raise SystemExit(f"{error}\nerror: {source} failed in cell [{error.exec_count}]; "
@@ -60,9 +61,24 @@ def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
         "seconds": round(time.perf_counter() - started, 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
+    drop_noise(executed)
     executed.with_suffix(".json").write_text(json.dumps(usage) + "\n")
     if name.startswith("05"):
         write_html(executed, experiment.output / "report.html")
+
+
+def drop_noise(executed: Path) -> None:
+    """Take the import messages of TensorFlow out of an executed notebook."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = NOISE.sub("", output.text)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("text", "shown")]
+    nbformat.write(notebook, executed)
 
 
 def write_html(executed: Path, html: Path) -> None:

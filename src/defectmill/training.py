@@ -37,6 +37,7 @@ def compile_model(model: keras.Model, experiment: Experiment, total_steps: int) 
         optimizer,
         DefectLoss(head, knobs.loss),
         metrics=[ForegroundDice(len(experiment.card.classes), head)],
+        jit_compile=False,  # slower on a CPU, and compiles anew for every size of picture
     )
 
 

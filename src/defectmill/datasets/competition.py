@@ -42,7 +42,7 @@ def write_competition(
     Args:
         test_share: one group in this many becomes the test part, where the dataset has none.
     Raises:
-        DatasetError: no pictures, or an image id twice.
+        DatasetError: no pictures, an image id twice, or a part for some pictures only.
     """
     work = folder.with_name(folder.name + ".part")
     shutil.rmtree(work, ignore_errors=True)
@@ -66,14 +66,18 @@ def write_competition(
         raise DatasetError(f"{card.name}: the raw folder holds no pictures")
     labels = pd.DataFrame(rows, columns=COLUMNS[:3])
     labels["hasMask"] = labels["EncodedPixels"] != ""
-    if not all(parts.values()):
+    if any(parts.values()) and not all(parts.values()):
+        chosen = [i for i, part in parts.items() if not part]
+        raise DatasetError(f"{chosen[0]} has no part where others have one")
+    if not any(parts.values()):
         parts, note = _split_by_group(work / "train_images", labels, card, test_share)
         notes.append(note)
     in_test = labels["ImageId"].map(parts) == "test"
     for image_id in [i for i, part in parts.items() if part == "test"]:
         (work / "train_images" / image_id).rename(work / "test_images" / image_id)
     write_labels(labels[~in_test], work / "train.csv", card.layout)
-    write_labels(labels[in_test], work / "solution.csv", card.layout)
+    # Always with the clean images: a solution of defects only would not tell who is asked for.
+    write_labels(labels[in_test], work / "solution.csv", "2019")
     sample = labels[in_test].assign(EncodedPixels="1 1")
     write_labels(sample, work / "sample_submission.csv", card.layout)
     described = card.model_copy(update={"notes": tuple(notes)})

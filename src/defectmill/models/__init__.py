@@ -1,5 +1,7 @@
 """Networks; `build_model` makes the one that an experiment asks for."""
 
+from pathlib import Path
+
 import keras
 
 from defectmill.config import ConfigError, Experiment
@@ -35,3 +37,15 @@ def build_model(experiment: Experiment) -> keras.Model:
         return build_unet(**shared, widths=knobs.widths, activation=knobs.activation)
     except ValueError as error:
         raise ConfigError(f"{experiment.name}: {error}") from error
+
+
+def load_model(path: Path) -> keras.Model:
+    """Read a trained network, for prediction.
+
+    Raises:
+        ConfigError: no such file, or one that Keras cannot read.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a model: {error}; make train writes it") from error

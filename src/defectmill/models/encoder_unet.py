@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from defectmill.models.layers import PadToMultiple, attach_head, convolve
+from defectmill.models.layers import MOMENTUM, PadToMultiple, attach_head, convolve
 from defectmill.models.pretrained import lite0_weights
 
 # (expansion, width, repeats, stride, kernel) of each stage of Lite0.
@@ -66,8 +66,10 @@ def build_encoder_unet(
             x = layers.Concatenate()([x, skips[-1 - level]])
         x = convolve(x, width, 3, "relu", normalization)
     if len(up_widths) == len(skips):
-        x = layers.Conv2DTranspose(up_widths[-1] // 2, 4, strides=2, padding="same",
-                                   activation="relu", kernel_initializer="he_normal")(x)  # fmt: skip
+        x = layers.Conv2DTranspose(
+            up_widths[-1] // 2, 4, strides=2, padding="same", activation="relu",
+            kernel_initializer="he_normal",
+        )(x)  # fmt: skip
     model = keras.Model(inputs, attach_head(x, inputs, n_classes, head), name="encoder_unet")
     if pretrained:
         _load_weights(model, channels, folded)
@@ -93,7 +95,7 @@ def _unit(x, name: str, layer, width, kernel: int, stride: int, folded: bool, ac
     x = layer(**size, kernel_size=kernel, strides=stride, padding="same", use_bias=folded,
               name=name)(x)  # fmt: skip
     if not folded:
-        x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_norm")(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_act")(x) if activate else x
 
 

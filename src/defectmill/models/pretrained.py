@@ -6,6 +6,7 @@ A pickle can run code; the reader here admits tensors and nothing else.
 Source of the layout: torch/serialization.py (legacy save), read and compared with torch.
 """
 
+import os
 import pickle
 from collections import OrderedDict
 from importlib import resources
@@ -36,12 +37,12 @@ class _TensorUnpickler(pickle.Unpickler):
             return _note_tensor
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        raise WeightsError(f"the weights file asks for {module}.{name}; only tensors are admitted")
+        raise WeightsError(f"asks for {module}.{name}; only tensors are admitted")
 
     def persistent_load(self, pid: Any) -> str:
         kind, dtype, key, _device, size = pid[:5]
         if kind != "storage":
-            raise WeightsError(f"the weights file asks for {kind!r}; only storages are admitted")
+            raise WeightsError(f"asks for {kind!r}; only storages are admitted")
         self.storages[key] = (dtype, size)
         return key
 
@@ -57,7 +58,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             if _TensorUnpickler(file).load() != MAGIC:
-                raise WeightsError(f"{path}: not a legacy PyTorch file")
+                raise WeightsError("not a legacy PyTorch file")
             for _header in ("protocol", "system"):
                 _TensorUnpickler(file).load()
             reader = _TensorUnpickler(file)
@@ -65,10 +66,10 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
             keys = _TensorUnpickler(file).load()
             data = {key: _read_storage(file, *reader.storages[key]) for key in keys}
             return {name: _view(data[note[0]], *note[1:]) for name, note in tensors.items()}
-    except WeightsError:
-        raise
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError,
-            AttributeError, IndexError) as error:  # fmt: skip
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OverflowError,
+            MemoryError, AttributeError, IndexError) as error:  # fmt: skip
         raise WeightsError(f"{path}: damaged weights file: {error}") from error
 
 
@@ -87,6 +88,9 @@ def _read_storage(file: BinaryIO, dtype: np.dtype, size: int) -> np.ndarray:
     (count,) = np.frombuffer(file.read(8), "<i8")
     if count != size:
         raise WeightsError(f"a storage of {count} values where {size} were announced")
+    left = os.fstat(file.fileno()).st_size - file.tell()
+    if not 0 <= int(count) * dtype.itemsize <= left:
+        raise WeightsError(f"a storage of {count} values where {left} bytes are left")
     data = file.read(int(count) * dtype.itemsize)
     return np.frombuffer(data, dtype, count)
 

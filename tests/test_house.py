@@ -1,0 +1,140 @@
+"""The rules of the house that can be read off its files."""
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from defectmill.config import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LIGHT = ["rle", "labels", "folds", "audit", "images", "scores", "submission",
+         "plots", "postprocess", "config", "cards",
+         "datasets.__main__", "datasets.magnetic_tile"]  # fmt: skip
+LINUX = {
+    "sys_platform": "linux",
+    "os_name": "posix",
+    "platform_system": "Linux",
+    "platform_machine": "x86_64",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+}
+
+
+def test_looking_at_data_never_loads_tensorflow_or_keras():
+    code = (
+        "import importlib, sys\n"
+        f"for name in {LIGHT}:\n"
+        "    importlib.import_module(f'defectmill.{name}')\n"
+        "    heavy = {'tensorflow', 'keras', 'torch', 'jax'} & set(sys.modules)\n"
+        "    assert not heavy, f'{name} imports {heavy}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def cells_of(path: Path, kind: str) -> list[dict]:
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
+
+
+def test_there_are_notebooks_to_check():
+    assert {p.name[:2] for p in NOTEBOOKS} >= {"01", "02", "03", "04", "05"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_committed_without_output(path):
+    for cell in cells_of(path, "code"):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_defines_nothing(path):
+    defined = [
+        node.name
+        for cell in cells_of(path, "code")
+        for node in ast.walk(ast.parse("".join(cell["source"])))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    assert defined == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_holds_at_most_60_code_lines(path):
+    text = "\n".join("".join(cell["source"]) for cell in cells_of(path, "code"))
+    assert len([line for line in text.splitlines() if line.strip()]) <= 60
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_parameters_come_first_and_are_these_two(path):
+    tagged = [c for c in cells_of(path, "code") if "parameters" in c["metadata"].get("tags", [])]
+    assert tagged == cells_of(path, "code")[:1]
+    assert "".join(tagged[0]["source"]) == 'experiment = "sample"\noverrides = {}'
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_says_what_it_reads_and_writes(path):
+    title = "".join(cells_of(path, "markdown")[0]["source"])
+    assert title.startswith("# ")
+    assert "Reads `" in title
+    assert "Writes `" in title
+
+
+def direct_dependencies() -> dict[str, Requirement]:
+    """By name, those of pyproject.toml and its dev extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return {canonicalize_name(r.name): r for r in map(Requirement, listed)}
+
+
+@cache
+def lock_lines() -> list[tuple[Requirement, int]]:
+    """Requirement and number of hashes of each entry of requirements.lock."""
+    text = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(Requirement(n.split("--hash")[0].strip()), n.count("--hash=sha256:")) for n in lines]
+
+
+def locked(python: str) -> dict[str, list[str]]:
+    """Versions by name that the lock gives one Python on Linux."""
+    environment = {**LINUX, "python_version": python, "python_full_version": f"{python}.0"}
+    versions: dict[str, list[str]] = {}
+    for requirement, _ in lock_lines():
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            (pin,) = requirement.specifier
+            assert pin.operator == "=="
+            versions.setdefault(canonicalize_name(requirement.name), []).append(pin.version)
+    return versions
+
+
+def test_every_locked_package_has_a_hash():
+    assert [r.name for r, hashes in lock_lines() if not hashes] == []
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_lock_gives_every_python_one_version_of_each_package(python):
+    assert {name: v for name, v in locked(python).items() if len(v) != 1} == {}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_lock_satisfies_pyproject(python):
+    versions = locked(python)
+    for name, requirement in direct_dependencies().items():
+        assert requirement.specifier.contains(versions[name][0]), name
+
+
+def test_conda_environment_pins_what_the_lock_pins():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, pins = conda["dependencies"]
+    assert (python, pip, pins["pip"][-1]) == ("python=3.12", "pip", "-e .")
+    versions = locked("3.12")
+    expected = [f"{name}=={versions[name][0]}" for name in sorted(direct_dependencies())]
+    assert pins["pip"][:-1] == expected

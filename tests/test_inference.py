@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from defectmill.config import load_experiment
+from defectmill.images import write_image
+from defectmill.inference import predict_folder, predict_probs
+
+
+@pytest.fixture
+def brightness():
+    """A model whose only probability is the picture's grey level."""
+    inputs = keras.Input((None, None, 1))
+    return keras.Model(inputs, layers.Rescaling(1 / 255)(inputs))
+
+
+def experiment(**overrides):
+    return load_experiment("sample", overrides)
+
+
+def test_probabilities_have_the_pictures_own_size_and_place(brightness):
+    image = np.zeros((37, 53, 1), np.uint8)
+    image[30:, 40:] = 255
+    for knobs in ({"data.scale": 1.0}, {"data.scale": 0.5}, {"data.mode": "resize",
+                  "data.shape": [16, 32]}):  # fmt: skip
+        probs = predict_probs(brightness, image, experiment(**knobs))
+        assert (probs.shape, probs.dtype) == ((37, 53, 1), np.float32)
+        assert probs[36, 52, 0] > 0.9
+        assert probs[:20, :20].max() < 0.05
+
+
+def test_flips_are_turned_back_before_they_are_averaged(brightness):
+    image = np.random.default_rng(0).integers(0, 256, (9, 14, 1), np.uint8)
+    flips = {"data.scale": 1.0, "predict.flips": ["horizontal", "vertical", "both"]}
+    np.testing.assert_allclose(
+        predict_probs(brightness, image, experiment(**flips)), image / 255, atol=1e-6
+    )
+
+
+def test_flips_are_really_shown():
+    inputs = keras.Input((None, None, 1))
+    ramp = layers.Lambda(lambda x: x * 0 + keras.ops.arange(4, dtype="float32")[:, None] / 4)
+    model = keras.Model(inputs, ramp(inputs))
+    image = np.zeros((3, 4, 1), np.uint8)
+    plain = predict_probs(model, image, experiment(**{"data.scale": 1.0}))
+    averaged = predict_probs(
+        model, image, experiment(**{"data.scale": 1.0, "predict.flips": ["horizontal"]})
+    )
+    np.testing.assert_allclose(plain[0, :, 0], [0, 0.25, 0.5, 0.75])
+    np.testing.assert_allclose(averaged[0, :, 0], 0.375)
+
+
+def test_background_of_a_multiclass_head_is_dropped():
+    inputs = keras.Input((None, None, 1))
+    three = layers.Concatenate()([layers.Rescaling(s)(inputs) for s in (0.0, 1 / 510, 1 / 255)])
+    model = keras.Model(inputs, three)
+    image = np.full((5, 8, 1), 255, np.uint8)
+    knobs = {"data.scale": 1.0, "model.head": "multiclass"}
+    probs = predict_probs(model, image, experiment(**knobs))
+    np.testing.assert_allclose(probs[2, 3], [0.5, 1.0])
+
+
+def test_a_folder_of_different_sizes_is_predicted_in_order(brightness, tmp_path):
+    for name, shape in (("b.png", (9, 14)), ("a.png", (20, 11))):
+        write_image(tmp_path / name, np.full(shape, 51, np.uint8))
+    found = dict(predict_folder(brightness, tmp_path, ["b.png", "a.png"], experiment()))
+    assert [(name, probs.shape) for name, probs in found.items()] == [
+        ("b.png", (9, 14, 1)),
+        ("a.png", (20, 11, 1)),
+    ]

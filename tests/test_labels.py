@@ -1,0 +1,277 @@
+"""Label tables: both layouts, and every way in which a CSV file can be wrong."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from defectmill.images import write_image
+from defectmill.labels import (
+    LabelError,
+    class_matrix,
+    classes_by_image,
+    draw_masks,
+    list_pairs,
+    make_image_table,
+    pick_examples,
+    read_csv,
+    read_image_table,
+    read_labels,
+    runs_by_image,
+    split_image_class,
+    write_labels,
+)
+
+OLD = "ImageId_ClassId,EncodedPixels"
+NEW = "ImageId,ClassId,EncodedPixels"
+TABLE = [
+    ("b_1.jpg", 1, "1 3", True),
+    ("b_1.jpg", 2, "", False),
+    ("a.jpg", 1, "", False),
+    ("a.jpg", 2, "2 4 9 1", True),
+]
+
+
+def rows_of(labels: pd.DataFrame) -> list[tuple]:
+    return list(labels.itertuples(index=False, name=None))
+
+
+@pytest.fixture
+def old(table_file):
+    return table_file(OLD, "b_1.jpg_1,1 3", "b_1.jpg_2,", "a.jpg_1,", "a.jpg_2,2 4 9 1")
+
+
+def test_image_id_may_hold_underscores():
+    assert split_image_class("part_7_1.jpg_12") == ("part_7_1.jpg", 12)
+
+
+@pytest.mark.parametrize(
+    "combined",
+    ["a.jpg", "_1", "a.jpg_", "a.jpg_x", "a_1.0", "a_-1", "a_\u00b2", "a_ 1", "a_99999", ""],
+)  # fmt: skip
+def test_combined_id_without_class_is_refused(combined):
+    with pytest.raises(LabelError, match=re.escape(repr(combined))):
+        split_image_class(combined)
+
+
+def test_both_layouts_give_the_same_table(old, table_file):
+    new = table_file(NEW, "b_1.jpg,1,1 3", "a.jpg,2,2 4 9 1", name="new.csv")
+    assert rows_of(read_labels(old)) == TABLE
+    pd.testing.assert_frame_equal(read_labels(old), read_labels(new))
+
+
+def test_label_table_has_these_columns_and_types(old):
+    labels = read_labels(old)
+    assert list(labels.columns) == ["ImageId", "ClassId", "EncodedPixels", "hasMask"]
+    assert labels["ClassId"].dtype == np.int64
+    assert labels["hasMask"].dtype == bool
+
+
+@pytest.mark.parametrize(("layout", "rows"), [("2019", 4), ("current", 2)])
+def test_layouts_round_trip(old, tmp_path, layout, rows):
+    labels = read_labels(old)
+    write_labels(labels, tmp_path / "again.csv", layout)
+    assert len((tmp_path / "again.csv").read_text().splitlines()) == 1 + rows
+    again = read_labels(tmp_path / "again.csv", ["b_1.jpg", "a.jpg"])
+    pd.testing.assert_frame_equal(again, labels)
+
+
+def test_2019_layout_round_trips_to_the_byte(old, tmp_path):
+    write_labels(read_labels(old), tmp_path / "again.csv", "2019")
+    assert (tmp_path / "again.csv").read_bytes() == old.read_bytes()
+
+
+def test_column_order_does_not_matter(table_file):
+    csv = table_file("ClassId,EncodedPixels,ImageId", "2,2 4 9 1,a.jpg", "1,1 3,b_1.jpg")
+    assert rows_of(read_labels(csv, ["b_1.jpg", "a.jpg"])) == TABLE
+
+
+def test_clean_images_come_from_the_folder(table_file):
+    csv = table_file(NEW, "b.jpg,2,1 3")
+    labels = read_labels(csv, image_ids=["clean.jpg", "b.jpg"])
+    assert rows_of(labels)[:2] == [("clean.jpg", 1, "", False), ("clean.jpg", 2, "", False)]
+
+
+def test_number_of_classes_can_exceed_those_named(table_file):
+    labels = read_labels(table_file(NEW, "b.jpg,1,1 3"), n_classes=3)
+    assert labels["ClassId"].tolist() == [1, 2, 3]
+
+
+def test_empty_cell_is_an_empty_string_and_never_nan(old):
+    labels = read_labels(old)
+    assert labels["EncodedPixels"].map(type).eq(str).all()
+    assert labels["EncodedPixels"].tolist()[1] == ""
+
+
+def test_image_called_na_keeps_its_name(table_file):
+    assert read_labels(table_file(NEW, "NA,1,1 3"))["ImageId"].tolist() == ["NA"]
+
+
+@pytest.mark.parametrize("how", [{"bom": True}, {"end": "\r\n"}, {"bom": True, "end": "\r\n"}])
+def test_file_from_windows_reads_alike(table_file, old, how):
+    lines = old.read_text().splitlines()
+    assert rows_of(read_labels(table_file(*lines, name="windows.csv", **how))) == TABLE
+
+
+def test_blank_lines_at_the_end_do_not_count(table_file):
+    csv = table_file(OLD, "a.jpg_1,1 3", "", "")
+    assert rows_of(read_labels(csv)) == [("a.jpg", 1, "1 3", True)]
+
+
+def test_header_alone_means_that_all_images_are_clean(table_file):
+    labels = read_labels(table_file(OLD), ["a.jpg", "b.jpg"], n_classes=2)
+    assert labels["EncodedPixels"].tolist() == [""] * 4
+    assert not labels["hasMask"].any()
+
+
+def test_header_alone_without_images_is_an_empty_table(table_file):
+    assert len(read_labels(table_file(OLD))) == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "offence"),
+    [
+        ([OLD, "a.jpg_1,1 3", "a.jpg,"], "row 3: not '<image id>_<class id>': 'a.jpg'"),
+        ([OLD, "a.jpg_1,1 3", "", "b.jpg_1,"], "row 3: not '<image id>_<class id>': ''"),
+        ([NEW, "a.jpg,1,1 3", "a.jpg,2.0,1 3"], "row 3: class id '2.0'"),
+        ([NEW, "a.jpg,,1 3"], "row 2: class id ''"),
+        ([NEW, "a.jpg,-1,1 3"], "row 2: class id '-1'"),
+        ([NEW, "a.jpg,1_0,1 3"], "row 2: class id '1_0'"),
+        ([NEW, "a.jpg,\u0661,1 3"], "row 2: class id '\u0661'"),
+        ([NEW, "a.jpg,99999999999999999999,1 3"], "row 2: class id '99999999999999999999'"),
+        ([NEW, ",1,1 3"], "row 2: no image id"),
+        ([NEW, "a.jpg,0,1 3"], "row 2: class id 0 is outside 1..2"),
+        ([NEW, "a.jpg,3,1 3"], "row 2: class id 3 is outside 1..2"),
+        ([NEW, "a.jpg,1,1 3", "c.jpg,1,1 3"], "row 3: no image file 'c.jpg'"),
+        ([NEW, "a.jpg,1,1 3", "a.jpg,1,1 3"], "row 3: a.jpg class 1 stands in row 2 too"),
+        ([OLD, "a.jpg_1,", "a.jpg_01,1 3"], "row 3: a.jpg class 1 stands in row 2 too"),
+        ([NEW, "a.jpg,1,1 3 5"], "row 2: a.jpg class 1: not 'start length' pairs"),
+        ([NEW, "a.jpg,1,NaN"], "'NaN'"),
+        ([NEW, "a.jpg,1,0 3"], "row 2: a.jpg class 1: run 1 (0 3) is not positive"),
+        ([OLD, "a.jpg_1,1 3,"], "row 2: has more cells than the header"),
+        ([OLD, "a.jpg_1,1 3", "b.jpg_1,1 3,4"], "Expected 2 fields in line 3, saw 3"),
+        (["ImageId_ClassId,Pixels", "a.jpg_1,1 3"], "no column 'EncodedPixels'"),
+        (["ImageId,EncodedPixels", "a.jpg,1 3"], "no column 'ClassId'; it has ImageId"),
+        (["ImageId_ClassId;EncodedPixels", "a.jpg_1;1 3"], "ImageId_ClassId;EncodedPixels"),
+        ([], "not a CSV table"),
+    ],
+)
+def test_wrong_file_is_named_with_row_and_value(table_file, lines, offence):
+    csv = table_file(*lines)
+    with pytest.raises(LabelError) as caught:
+        read_labels(csv, image_ids=["a.jpg", "b.jpg"], n_classes=2)
+    assert str(csv) in str(caught.value)
+    assert offence in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(LabelError, match=re.escape(f"{tmp_path / 'no.csv'}: no such file")):
+        read_csv(tmp_path / "no.csv")
+
+
+def test_folder_in_place_of_a_file_is_named(tmp_path):
+    with pytest.raises(LabelError, match=re.escape(f"{tmp_path}: cannot be read")):
+        read_csv(tmp_path)
+
+
+def test_file_in_another_encoding_is_named(tmp_path):
+    csv = tmp_path / "latin.csv"
+    csv.write_bytes(f"{OLD}\n\xe4.jpg_1,1 3\n".encode("latin-1"))
+    with pytest.raises(LabelError, match=r"latin\.csv: not a CSV table"):
+        read_csv(csv)
+
+
+def test_image_id_given_twice_is_refused(table_file):
+    with pytest.raises(LabelError, match=r"image id 'b\.jpg' is given twice, for .*table\.csv"):
+        read_labels(table_file(OLD, "b.jpg_1,1 3"), ["a.jpg", "b.jpg", "b.jpg"])
+
+
+def test_class_id_is_channel_plus_one(old):
+    masks = draw_masks(read_labels(old), "a.jpg", (4, 3), n_classes=2)
+    assert (masks.shape, masks.dtype) == ((4, 3, 2), np.uint8)
+    np.testing.assert_array_equal(
+        masks[:, :, 1], [[0, 1, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
+    )  # fmt: skip
+
+
+def test_absent_class_is_all_zeros(old):
+    masks = draw_masks(read_labels(old), "b_1.jpg", (4, 3), n_classes=3)
+    assert masks.sum(axis=(0, 1)).tolist() == [3, 0, 0]
+
+
+def test_runs_that_leave_the_image_are_not_drawn(old):
+    with pytest.raises(
+        LabelError, match=r"a\.jpg class 2: run 2 \(9 1\) leaves the picture of 2 x 4"
+    ):
+        draw_masks(read_labels(old), "a.jpg", (2, 4), n_classes=2)
+
+
+def test_class_beyond_the_channels_is_not_drawn(old):
+    with pytest.raises(LabelError, match=r"a\.jpg: class id 2 is outside 1\.\.1"):
+        draw_masks(read_labels(old), "a.jpg", (4, 3), n_classes=1)
+
+
+def test_runs_by_image_holds_clean_images_too(table_file):
+    labels = read_labels(table_file(NEW, "b.jpg,2,1 3"), ["clean.jpg", "b.jpg"])
+    assert runs_by_image(labels) == {"clean.jpg": {}, "b.jpg": {2: "1 3"}}
+
+
+def test_classes_of_an_image_are_listed_in_order(table_file):
+    csv = table_file(NEW, "a.jpg,3,1 3", "a.jpg,1,5 1")
+    table = classes_by_image(read_labels(csv, ["a.jpg", "clean.jpg"]))
+    assert rows_of(table) == [("a.jpg", "1 3"), ("clean.jpg", "")]
+
+
+def test_class_matrix_has_a_column_for_each_class():
+    images = pd.DataFrame({"ImageId": ["a", "b", "c"], "classes": ["1 3", "", "2"]})
+    assert class_matrix(images, 3).tolist() == [
+        [True, False, True],
+        [False, False, False],
+        [False, True, False],
+    ]
+
+
+def test_image_table_has_height_before_width_and_round_trips(tmp_path, table_file):
+    for image_id, shape in (("a.png", (5, 9)), ("b.png", (7, 4))):
+        write_image(tmp_path / image_id, np.zeros(shape, np.uint8))
+    labels = read_labels(table_file(NEW, "b.png,2,28 1"), ["a.png", "b.png"])
+    images = make_image_table(tmp_path, labels)
+    assert rows_of(images) == [("a.png", 5, 9, ""), ("b.png", 7, 4, "2")]
+    images.to_csv(tmp_path / "images.csv", index=False)
+    pd.testing.assert_frame_equal(read_image_table(tmp_path / "images.csv"), images)
+
+
+def test_image_table_refuses_runs_that_leave_the_picture(tmp_path, table_file):
+    write_image(tmp_path / "b.png", np.zeros((7, 4), np.uint8))
+    labels = read_labels(table_file(NEW, "b.png,2,28 2"))
+    with pytest.raises(LabelError, match=r"b\.png class 2: run 1 \(28 2\) leaves .* 7 x 4 = 28"):
+        make_image_table(tmp_path, labels)
+
+
+def test_image_table_refuses_a_row_without_a_file(tmp_path, table_file):
+    labels = read_labels(table_file(NEW, "gone.png,1,1 1"))
+    with pytest.raises(LabelError, match=re.escape(str(tmp_path / "gone.png"))):
+        make_image_table(tmp_path, labels)
+
+
+def test_pairs_go_image_by_image():
+    assert list_pairs(["a", "b"], 2) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
+def test_examples_run_from_small_masks_to_large(table_file):
+    lines = [f"{n}.jpg,1,1 {n}" for n in (50, 10, 40, 20, 30)]
+    labels = read_labels(table_file(NEW, *lines))
+    assert pick_examples(labels, 1, 5) == ["10.jpg", "20.jpg", "30.jpg", "40.jpg", "50.jpg"]
+    assert pick_examples(labels, 1, 3) == ["20.jpg", "30.jpg", "40.jpg"]
+    assert pick_examples(labels, 1, 9) == ["10.jpg", "20.jpg", "30.jpg", "40.jpg", "50.jpg"]
+
+
+def test_examples_of_class_zero_are_clean(table_file):
+    labels = read_labels(table_file(NEW, "a.jpg,1,1 3"), ["a.jpg", "clean.jpg"])
+    assert pick_examples(labels, 0, 3) == ["clean.jpg"]
+
+
+def test_examples_of_a_class_nobody_has_are_none(table_file):
+    labels = read_labels(table_file(NEW, "a.jpg,2,1 3"))
+    assert pick_examples(labels, 1, 3) == []

@@ -1,0 +1,100 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from defectmill.losses import DefectLoss, ForegroundDice
+
+# One picture of 1 x 4 pixels, two classes: class 1 at pixels 0 and 1, class 2 at pixel 2.
+TRUTH = np.array([[1, 0], [1, 0], [0, 1], [0, 0]], np.float32).reshape(1, 1, 4, 2)
+MULTICLASS_TRUTH = np.array(
+    [[0, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32
+).reshape(1, 1, 4, 3)  # fmt: skip
+
+
+def value(head, weights, truth, prediction):
+    return float(DefectLoss(head, weights)(truth, ops.convert_to_tensor(prediction)))
+
+
+def test_multilabel_cross_entropy_is_keras_own():
+    prediction = np.random.default_rng(0).uniform(0.1, 0.9, TRUTH.shape).astype(np.float32)
+    wanted = float(ops.mean(keras.losses.binary_crossentropy(TRUTH, prediction)))
+    assert value("multilabel", {"cross_entropy": 1}, TRUTH, prediction) == pytest.approx(wanted)
+
+
+def test_multiclass_cross_entropy_takes_background_as_the_rest():
+    rng = np.random.default_rng(1)
+    prediction = rng.dirichlet([1, 1, 1], (1, 1, 4)).astype(np.float32)
+    wanted = float(ops.mean(keras.losses.categorical_crossentropy(MULTICLASS_TRUTH, prediction)))
+    got = value("multiclass", {"cross_entropy": 1}, TRUTH, prediction)
+    assert got == pytest.approx(wanted, rel=1e-4)
+
+
+def test_dice_loss_by_hand():
+    # Class 1: 2 * 1 / (2 + 1); class 2: 2 * 0.5 / (1 + 1). Mean Dice (2/3 + 1/2) / 2.
+    prediction = np.array([[1, 0], [0, 0.5], [0, 0.5], [0, 0]], np.float32).reshape(TRUTH.shape)
+    got = value("multilabel", {"dice": 1}, TRUTH, prediction)
+    assert got == pytest.approx(1 - (2 / 3 + 1 / 2) / 2, abs=1e-5)
+
+
+def test_background_never_earns_dice():
+    background = np.zeros((1, 1, 4, 3), np.float32)
+    background[..., 0] = 1
+    assert value("multiclass", {"dice": 1}, TRUTH, background) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_class_absent_from_the_batch_costs_no_dice():
+    truth = TRUTH * np.array([1, 0], np.float32)
+    prediction = np.array([[1, 0.3]] * 2 + [[0, 0.3]] * 2, np.float32).reshape(TRUTH.shape)
+    assert value("multilabel", {"dice": 1}, truth, prediction) == pytest.approx(0, abs=1e-5)
+    assert value("multilabel", {"dice": 1}, TRUTH * 0, prediction) == 0
+
+
+def test_dice_is_pooled_over_the_batch():
+    one = np.array([1, 0, 0, 0, 0, 0], np.float32).reshape(2, 1, 3, 1)
+    half = np.array([1, 0, 0, 1, 0, 0], np.float32).reshape(2, 1, 3, 1)
+    assert value("multilabel", {"dice": 1}, one, half) == pytest.approx(1 - 2 / 3, abs=1e-5)
+
+
+def test_focal_loss_forgives_what_is_nearly_right():
+    sure = np.where(TRUTH == 1, 0.9, 0.1).astype(np.float32)
+    got = value("multilabel", {"focal": 1}, TRUTH, sure)
+    assert got == pytest.approx(0.1**2 * -np.log(0.9), rel=1e-4)
+
+
+def test_weights_add_terms():
+    p = np.full(TRUTH.shape, 0.4, np.float32)
+    parts = [value("multilabel", {t: 1}, TRUTH, p) for t in ("cross_entropy", "dice", "focal")]
+    both = value("multilabel", {"cross_entropy": 0.5, "dice": 1, "focal": 2}, TRUTH, p)
+    assert both == pytest.approx(0.5 * parts[0] + parts[1] + 2 * parts[2], rel=1e-5)
+
+
+@pytest.mark.parametrize("head", ["multilabel", "multiclass"])
+def test_a_hopeless_prediction_stays_finite(head):
+    wrong = np.zeros((1, 1, 4, 2 + (head == "multiclass")), np.float32)
+    weights = {"cross_entropy": 1, "dice": 1, "focal": 1}
+    assert np.isfinite(value(head, weights, TRUTH, wrong))
+
+
+def test_foreground_dice_pools_updates_and_leaves_unseen_classes_out():
+    metric = ForegroundDice(2, "multilabel")
+    truth = TRUTH * np.array([1, 0], np.float32)
+    metric.update_state(truth, ops.convert_to_tensor(truth))
+    assert float(metric.result()) == pytest.approx(1)
+    metric.update_state(truth, ops.convert_to_tensor(truth * 0))
+    assert float(metric.result()) == pytest.approx(2 * 2 / (4 + 2))
+
+
+def test_all_background_scores_no_foreground_dice():
+    metric = ForegroundDice(2, "multiclass")
+    background = np.zeros((1, 1, 4, 3), np.float32)
+    background[..., 0] = 1
+    metric.update_state(TRUTH, ops.convert_to_tensor(background))
+    assert float(metric.result()) == 0
+
+
+def test_loss_and_metric_come_back_from_their_configuration():
+    loss = DefectLoss("multiclass", {"dice": 2.0})
+    assert DefectLoss.from_config(loss.get_config()).weights == {"dice": 2.0}
+    metric = ForegroundDice(3, "multilabel")
+    assert ForegroundDice.from_config(metric.get_config()).n_classes == 3

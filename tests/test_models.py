@@ -1,0 +1,124 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from defectmill.config import ConfigError, load_experiment
+from defectmill.models import build_model, load_model
+from defectmill.models.encoder_unet import STAGES, build_encoder_unet
+from defectmill.models.pretrained import lite0_weights
+from defectmill.models.unet import build_unet
+
+
+def test_the_default_unet_is_the_capstones():
+    assert build_unet(4).count_params() == 600_612
+
+
+def test_widths_must_fit_one_another():
+    with pytest.raises(ValueError, match="3 widths need 2 up_widths"):
+        build_unet(1, widths=(4, 8, 8), up_widths=(8,))
+
+
+NETWORKS = {
+    "unet": lambda **k: build_unet(**k, widths=(4, 6, 8), up_widths=(6, 4)),
+    "unet group": lambda **k: build_unet(
+        **k, widths=(8, 16), up_widths=(8,), normalization="group", dropout=0.1
+    ),
+    "encoder_unet": lambda **k: build_encoder_unet(**k, up_widths=(8, 8, 8, 8)),
+    "encoder_unet folded": lambda **k: build_encoder_unet(
+        **k, up_widths=(8, 8, 8, 8, 4), normalization="none"
+    ),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("head", ["multilabel", "multiclass"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_comes_out_at_its_own_size(network, head, channels):
+    model = NETWORKS[network](n_classes=2, channels=channels, head=head)
+    rng = np.random.default_rng(0)
+    for shape in ((37, 53), (64, 96)):
+        images = rng.uniform(0, 255, (1, *shape, channels)).astype(np.float32)
+        probs = model.predict_on_batch(images)
+        assert probs.shape == (1, *shape, 3 if head == "multiclass" else 2)
+        assert 0 <= probs.min() <= probs.max() <= 1
+        if head == "multiclass":
+            np.testing.assert_allclose(probs.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_padding_repeats_the_edge_and_is_cut_off_again():
+    model = build_unet(1, widths=(4, 6), up_widths=(4,))
+    picture = np.random.default_rng(1).uniform(0, 255, (1, 9, 14, 1)).astype(np.float32)
+    padded = np.pad(picture, ((0, 0), (0, 1), (0, 0), (0, 0)), mode="edge")
+    np.testing.assert_allclose(
+        model.predict_on_batch(picture), model.predict_on_batch(padded)[:, :9], atol=1e-6
+    )
+
+
+def test_folding_batch_normalisation_changes_nothing():
+    kept = build_encoder_unet(2, channels=3)
+    folded = build_encoder_unet(2, channels=3, normalization="none")
+    last = f"stage{len(STAGES) - 1}_0_project"
+    features = [
+        keras.Model(m.inputs, m.get_layer(name).output)
+        for m, name in ((kept, f"{last}_norm"), (folded, last))
+    ]
+    image = np.random.default_rng(2).uniform(0, 255, (1, 64, 96, 3)).astype(np.float32)
+    one, two = (f.predict_on_batch(image) for f in features)
+    np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-3 * np.abs(one).max())
+
+
+def test_a_grey_picture_meets_the_stem_as_three_equal_channels_would():
+    stems = []
+    for channels in (1, 3):
+        model = build_encoder_unet(1, channels=channels, normalization="none")
+        stem = keras.Model(model.inputs, model.get_layer("stem").output)
+        grey = np.linspace(0, 255, 32 * 64, dtype=np.float32).reshape(1, 32, 64, 1)
+        stems.append(stem.predict_on_batch(np.repeat(grey, channels, axis=-1)))
+    np.testing.assert_allclose(stems[0], stems[1], atol=1e-4)
+
+
+def test_pretrained_weights_are_in_place_and_can_be_left_out():
+    wanted = lite0_weights()["_blocks.1._expand_conv.weight"].transpose(2, 3, 1, 0)
+    with_weights = build_encoder_unet(1, up_widths=(8, 8, 8, 8))
+    np.testing.assert_array_equal(
+        with_weights.get_layer("stage1_0_expand").get_weights()[0], wanted
+    )
+    without = build_encoder_unet(1, up_widths=(8, 8, 8, 8), pretrained=False)
+    assert not np.array_equal(without.get_layer("stage1_0_expand").get_weights()[0], wanted)
+
+
+def test_a_model_comes_back_from_its_file(tmp_path):
+    model = build_unet(2, widths=(4, 6), up_widths=(4,), head="multiclass")
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    image = np.full((1, 11, 17, 1), 99, np.float32)
+    np.testing.assert_array_equal(model.predict_on_batch(image), again.predict_on_batch(image))
+
+
+def test_classes_come_from_the_card_and_weights_from_the_seed():
+    knobs = {"model.widths": [4, 6], "model.up_widths": [4], "seed": 5}
+    one, two = (build_model(load_experiment("sample", knobs)) for _ in range(2))
+    assert one.output_shape == (None, None, None, 4)
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_knobs_that_do_not_fit_name_the_experiment():
+    with pytest.raises(ConfigError, match="sample: 2 widths need 1 up_widths"):
+        build_model(load_experiment("sample", {"model.widths": [4, 6]}))
+
+
+def test_a_saved_model_loads_in_a_process_that_built_none(tmp_path):
+    build_unet(2, widths=(4, 6), up_widths=(4,)).save(tmp_path / "model.keras")
+    code = "import sys; from defectmill.models import load_model; load_model(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "model.keras"], check=True)
+
+
+def test_a_missing_or_broken_model_is_named(tmp_path):
+    (tmp_path / "broken.keras").write_bytes(b"no zip")
+    for name in ("missing.keras", "broken.keras"):
+        with pytest.raises(ConfigError, match=name):
+            load_model(tmp_path / name)

@@ -1,0 +1,145 @@
+"""The make targets, on a tiny competition in a copy of the project (slow: they start kernels)."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fake_competition import write_fake_competition
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+EXPERIMENT = """
+dataset: fake
+labels: {n_folds: 2}
+data: {mode: crop, shape: [16, 32]}
+model: {widths: [4, 8], up_widths: [4]}
+training: {epochs: 1, steps: 2, batch_size: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project, in a folder with a blank in its name, with an environment borrowed."""
+    root = tmp_path_factory.mktemp("a project") / "my clone"
+    for name in ("src", "notebooks"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    shutil.copytree(ROOT / ".ci", root / ".ci")
+    (root / "notebooks" / "experiments" / "fake.yml").write_text(EXPERIMENT)
+    write_fake_competition(root / "input" / "fake")
+    (root / ".venv" / "bin").mkdir(parents=True)
+    (root / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (root / ".venv" / "bin" / "python").chmod(0o755)
+    (root / ".venv" / ".installed").touch()
+    return root
+
+
+def make(project, *words, succeeds=True):
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
+    done = subprocess.run(
+        ["make", *words], cwd=project, capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode == 0) == succeeds, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def changed_after(project, action):
+    """Names of products whose time changes when `action` runs."""
+    products = [*(project / "output" / "fake").glob("*.*"), project / "submissions" / "fake.csv"]
+    before = {p: p.stat().st_mtime_ns for p in products}
+    action()
+    return {p.name for p in products if p.stat().st_mtime_ns != before[p]}
+
+
+@pytest.fixture(scope="module")
+def first_run(project):
+    return make(project, "EXPERIMENT=fake")
+
+
+def test_make_runs_all_steps_and_prints_the_score(project, first_run):
+    panel = json.loads((project / "output" / "fake" / "scores.json").read_text())
+    assert f"score {panel['score']:.4f}   floor {panel['floor']:.4f}" in first_run
+    for step in ("01_eda", "02_labels", "03_train", "04_predict", "05_report"):
+        assert step in first_run
+    assert "submissions/fake.csv" in first_run
+    assert "<img" in (project / "output" / "fake" / "report.html").read_text()
+
+
+def test_the_history_has_a_line_an_epoch_in_the_executed_notebook(project, first_run):
+    executed = (project / "output" / "fake" / "notebooks" / "03_train.ipynb").read_text()
+    assert executed.count("val_foreground_dice:") == 1
+    assert len(pd.read_csv(project / "output" / "fake" / "history.csv")) == 1
+
+
+def test_a_second_make_runs_nothing(project, first_run):
+    assert changed_after(project, lambda: make(project, "EXPERIMENT=fake")) == set()
+
+
+def test_a_changed_plot_never_retrains(project, first_run):
+    def touch_and_make():
+        (project / "src" / "defectmill" / "plots.py").touch()
+        make(project, "EXPERIMENT=fake")
+
+    changed = changed_after(project, touch_and_make)
+    assert "report.html" in changed
+    assert not changed & {"model.keras", "images.csv", "fake.csv"}
+
+
+def test_a_changed_threshold_grid_never_retrains(project, first_run):
+    run = lambda: make(project, "EXPERIMENT=fake", "SET=predict.thresholds=[0.4,0.6]")  # noqa: E731
+    changed = changed_after(project, run)
+    assert {"thresholds.json", "fake.csv", "report.html"} <= changed
+    assert "model.keras" not in changed
+    make(project, "EXPERIMENT=fake")
+
+
+def test_a_failing_notebook_leaves_no_product_and_is_redone(project, first_run):
+    notebook = project / "notebooks" / "05_report.ipynb"
+    whole = notebook.read_text()
+    notebook.write_text(whole.replace("plots.plot_scores(panel", "plots.no_such_plot(panel"))
+    said = make(project, "EXPERIMENT=fake", succeeds=False)
+    assert "no_such_plot" in said
+    assert "05_report.ipynb failed in cell" in said
+    assert "score " not in said
+    notebook.write_text(whole)
+    assert "model.keras" not in changed_after(project, lambda: make(project, "EXPERIMENT=fake"))
+
+
+def test_a_wrong_name_is_named_with_the_nearest(project):
+    said = make(project, "EXPERIMENT=sampel", succeeds=False)
+    assert "no experiment 'sampel'; did you mean 'sample'?" in said
+    assert not (project / "output" / "sampel").exists()
+    said = make(project, "EXPERIMENT=fake", "SET=training.epoch=3", succeeds=False)
+    assert "unknown knob 'training.epoch'; did you mean 'epochs'?" in said
+    said = make(project, "EXPERIMENT=fake", "SET=training.epochs=many", succeeds=False)
+    assert "'training.epochs' = 'many'" in said
+    make(project, "EXPERIMENT=fake")
+
+
+@pytest.mark.parametrize("raw", ["", "no such folder"])
+def test_a_real_dataset_says_that_it_needs_its_files(project, raw):
+    said = make(project, "EXPERIMENT=magnetic-tile", f"RAW={raw}", succeeds=False)
+    assert "RAW=" in said
+    assert not (project / "input" / "magnetic-tile").exists()
+
+
+def test_a_broken_label_stops_with_file_row_and_value(project, first_run):
+    csv = project / "input" / "fake" / "train.csv"
+    whole = csv.read_text()
+    lines = whole.splitlines()
+    lines[1] = lines[1].split(",")[0] + ",5 3 6 1"
+    csv.write_text("\n".join(lines) + "\n")
+    os.utime(project / "input" / "fake" / "dataset.json")
+    said = make(project, "labels", "EXPERIMENT=fake", succeeds=False)
+    assert "train.csv row 2" in said
+    assert "overlaps" in said
+    csv.write_text(whole)
+    make(project, "EXPERIMENT=fake")

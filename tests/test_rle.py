@@ -1,0 +1,196 @@
+"""Run-length strings <-> masks, on masks drawn by hand."""
+
+import re
+
+import numpy as np
+import pytest
+
+from defectmill.rle import (
+    RleError,
+    check_rle,
+    draw_pixel,
+    intersect_rles,
+    mask_to_rle,
+    parse_runs,
+    rle_area,
+    rle_to_mask,
+)
+
+STEP = np.array([[0, 1], [1, 1], [1, 0]], np.uint8)
+
+
+def test_runs_go_down_columns():
+    assert mask_to_rle(STEP) == "2 4"
+
+
+def test_first_pixel_is_number_one():
+    mask = np.zeros((2, 4), np.uint8)
+    mask[0, 0] = 1
+    assert mask_to_rle(mask) == "1 1"
+
+
+def test_decoder_starts_at_the_start():
+    expected = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]], np.uint8)
+    np.testing.assert_array_equal(rle_to_mask("1 3", (3, 4)), expected)
+
+
+def test_run_crosses_columns():
+    expected = np.array([[0, 1, 1, 0], [1, 1, 1, 0], [1, 1, 0, 0]], np.uint8)
+    np.testing.assert_array_equal(rle_to_mask("2 7", (3, 4)), expected)
+    assert mask_to_rle(expected) == "2 7"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (3, 7), (256, 1600)])
+def test_full_mask_is_one_run_over_every_pixel(shape):
+    rle = f"1 {shape[0] * shape[1]}"
+    assert mask_to_rle(np.ones(shape, np.uint8)) == rle
+    assert rle_to_mask(rle, shape).all()
+
+
+def test_last_pixel_is_written():
+    mask = np.zeros((3, 5), np.uint8)
+    mask[2, 4] = 1
+    assert mask_to_rle(mask) == "15 1"
+    np.testing.assert_array_equal(rle_to_mask("15 1", (3, 5)), mask)
+
+
+def test_run_as_long_as_the_longest_real_one_round_trips():
+    rle = "1 2 1000 97343 409600 1"
+    mask = rle_to_mask(rle, (256, 1600))
+    assert mask.sum() == 97346
+    assert mask_to_rle(mask) == rle
+
+
+def test_random_masks_round_trip():
+    rng = np.random.default_rng(3)
+    for shape in [(1, 9), (9, 1), (4, 11), (13, 2)]:
+        for density in (0.1, 0.5, 0.9):
+            mask = (rng.random(shape) < density).astype(np.uint8)
+            np.testing.assert_array_equal(rle_to_mask(mask_to_rle(mask), shape), mask)
+
+
+def test_empty_mask_is_an_empty_string():
+    assert mask_to_rle(np.zeros((3, 5))) == ""
+    empty = rle_to_mask("", (3, 5))
+    assert (empty.shape, empty.dtype, empty.sum()) == ((3, 5), np.uint8, 0)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+def test_every_dtype_writes_plain_numbers(dtype):
+    assert re.fullmatch(r"\d+ \d+( \d+ \d+)*", mask_to_rle(STEP[::-1].astype(dtype)))
+
+
+@pytest.mark.parametrize("value", [255, -1, 0.5, np.nan])
+def test_mask_of_other_values_is_refused(value):
+    mask = np.zeros((2, 3))
+    mask[1, 2] = value
+    with pytest.raises(RleError, match=f"0 and 1 only, not {value}"):
+        mask_to_rle(mask)
+
+
+def test_mask_of_three_dimensions_is_refused():
+    with pytest.raises(RleError, match=re.escape("(2, 3, 1)")):
+        mask_to_rle(np.zeros((2, 3, 1)))
+
+
+@pytest.mark.parametrize(
+    "rle",
+    ["1", "1 3 5", "1\t3", "1 3\t", "1 3 ", " 1 3", "1  3", "1 3\n", "1,3", "1.0 3", "+1 3", "-1 3",
+     "1 -3", "1e2 3", "\u0661 \u0663", "np.int64(1) 3", "NaN", "nan", "[1, 3]"],
+)  # fmt: skip
+def test_malformed_text_is_refused_with_the_text(rle):
+    with pytest.raises(RleError, match=re.escape(repr(rle))):
+        parse_runs(rle)
+
+
+@pytest.mark.parametrize("value", [float("nan"), None, 13, b"1 3"])
+def test_runs_that_are_no_text_are_refused(value):
+    with pytest.raises(RleError, match=re.escape(f"not {value!r}")):
+        parse_runs(value)
+
+
+@pytest.mark.parametrize(
+    ("rle", "offence"),
+    [
+        ("0 3", "run 1 (0 3) is not positive"),
+        ("1 2 9 0", "run 2 (9 0) is not positive"),
+        ("9 2 1 2", "run 2 (1 2) is not sorted after run 1 (9 2)"),
+        ("1 5 5 2", "run 2 (5 2) overlaps run 1 (1 5)"),
+        ("4 1 4 1", "run 2 (4 1) overlaps run 1 (4 1)"),
+        ("9223372036854775808 1", "a number too large: '9223372036854775808 1'"),
+        ("1 99999999999999999999999", "a number too large"),
+        (
+            "1 9223372036854775806 9223372036854775807 9223372036854775807",
+            "a number too large: run 2 (9223372036854775807 9223372036854775807)",
+        ),
+    ],
+)
+def test_offence_is_named_with_its_run(rle, offence):
+    with pytest.raises(RleError, match=re.escape(offence)):
+        parse_runs(rle)
+
+
+def test_long_text_is_shortened_in_the_message():
+    with pytest.raises(RleError) as caught:
+        parse_runs("1 " * 500)
+    assert len(str(caught.value)) < 150
+
+
+def test_leading_zeros_count_for_nothing():
+    assert mask_to_rle(rle_to_mask("0002 04", (3, 2))) == "2 4"
+
+
+def test_adjacent_runs_are_legal_and_become_one():
+    assert mask_to_rle(rle_to_mask("2 2 4 2", (3, 2))) == "2 4"
+
+
+def test_run_may_end_on_the_last_pixel_and_no_later():
+    check_rle("14 2", (3, 5))
+    with pytest.raises(RleError, match=re.escape("run 1 (14 3) leaves the picture of 3 x 5 = 15")):
+        check_rle("14 3", (3, 5))
+
+
+@pytest.mark.parametrize("rle", ["16 1", "1 2 15 2", "9223372036854775806 1"])
+def test_run_beyond_the_picture_is_never_clipped(rle):
+    with pytest.raises(RleError, match="leaves the picture"):
+        rle_to_mask(rle, (3, 5))
+
+
+def test_area_adds_lengths():
+    assert rle_area("") == 0
+    assert rle_area("2 4 9 1 200 30") == 35
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ("", "", 0),
+        ("1 5", "", 0),
+        ("1 5", "6 5", 0),
+        ("1 5", "5 5", 1),
+        ("1 10", "3 2 7 1", 3),
+        ("1 2 3 2", "2 2", 2),
+        ("3 4", "3 4", 4),
+    ],
+)
+def test_shared_pixels_are_counted_without_drawing(first, second, shared):
+    assert intersect_rles(first, second) == shared
+    assert intersect_rles(second, first) == shared
+
+
+def test_shared_pixels_agree_with_drawn_masks():
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        a, b = (rng.random((2, 6, 11)) < 0.4).astype(np.uint8)
+        assert intersect_rles(mask_to_rle(a), mask_to_rle(b)) == (a & b).sum()
+
+
+def test_every_pixel_of_a_mask_is_picked_and_no_other():
+    rng = np.random.default_rng(1)
+    picked = {draw_pixel("2 4 8 1", 3, rng) for _ in range(200)}
+    assert picked == {(1, 0), (2, 0), (0, 1), (1, 1), (1, 2)}
+
+
+def test_no_pixel_of_an_empty_mask_can_be_picked():
+    with pytest.raises(RleError, match="empty mask"):
+        draw_pixel("", 3, np.random.default_rng(0))

@@ -1,0 +1,143 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from defectmill.config import DataKnobs
+from defectmill.images import write_image
+from defectmill.rle import mask_to_rle
+from defectmill.sequence import DefectSequence
+
+SHAPES = [(24, 40), (24, 40), (30, 20), (24, 33), (24, 40)]
+
+
+@pytest.fixture
+def competition(tmp_path):
+    """Five grey pictures of three sizes; a defect of class 2 glows at (5, 7) in the first two."""
+    rows, images = [], []
+    for n, shape in enumerate(SHAPES):
+        image, mask = np.full(shape, 10 * n, np.uint8), np.zeros(shape, np.uint8)
+        if n < 2:
+            image[4:8, 6:10], mask[4:8, 6:10] = 250, 1
+        write_image(tmp_path / f"{n}.png", image)
+        rows += [(f"{n}.png", 1, ""), (f"{n}.png", 2, mask_to_rle(mask))]
+        images.append((f"{n}.png", *shape, "2" if n < 2 else ""))
+    labels = pd.DataFrame(rows, columns=["ImageId", "ClassId", "EncodedPixels"])
+    return labels, pd.DataFrame(images, columns=["ImageId", "height", "width", "classes"]), tmp_path
+
+
+def make(competition, batch_size=2, training=True, steps=0, seed=3, workers=1, **knobs):
+    knobs = DataKnobs(**{"mode": "crop", "shape": (16, 18), "augment": "none", **knobs})
+    labels, images, folder = competition
+    return DefectSequence(
+        labels, images, folder, 2, knobs, batch_size, seed, steps, training, workers
+    )
+
+
+def test_a_batch_is_float32_and_channels_last(competition):
+    images, masks = make(competition)[0]
+    assert (images.shape, images.dtype) == ((2, 16, 18, 1), np.float32)
+    assert (masks.shape, masks.dtype) == ((2, 16, 18, 2), np.float32)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_last_partial_batch_is_kept(competition, training):
+    sequence = make(competition, training=training)
+    assert sum(len(sequence[i][0]) for i in range(len(sequence))) == len(SHAPES)
+
+
+def test_every_image_comes_once_an_epoch(competition):
+    sequence = make(competition, mode="resize")
+    # The grey level of the last row tells the picture.
+    seen = [int(image[-1, -1, 0]) for i in range(len(sequence)) for image in sequence[i][0]]
+    assert sorted(seen) == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_a_batch_depends_on_seed_epoch_and_index_only(competition, steps):
+    one, two = (make(competition, steps=steps, augment="surface") for _ in range(2))
+    two[1], two[0]
+    np.testing.assert_array_equal(one[1][0], two[1][0])
+    np.testing.assert_array_equal(one[1][0], one[1][0])
+    first = one[1][0]
+    one.on_epoch_end()
+    assert not np.array_equal(first, one[1][0])
+    assert not np.array_equal(first, make(competition, steps=steps, seed=4)[1][0])
+
+
+def test_steps_fix_the_length_of_an_epoch(competition):
+    sequence = make(competition, steps=7, batch_size=3)
+    assert len(sequence) == 7
+    assert [len(sequence[i][0]) for i in range(7)] == [3] * 7
+
+
+def test_crops_hold_the_defect_they_were_drawn_for(competition):
+    sequence = make(competition, steps=20, defect_share=1.0)
+    for index in range(20):
+        _, masks = sequence[index]
+        assert (masks[..., 1].sum(axis=(1, 2)) > 0).all()
+
+
+def test_crops_without_a_defect_come_from_clean_images(competition):
+    sequence = make(competition, steps=20, defect_share=0.0)
+    assert sum(sequence[i][1].sum() for i in range(20)) == 0
+
+
+@pytest.mark.parametrize("augment", ["none", "flips", "steel", "surface"])
+def test_image_and_mask_move_together(competition, augment):
+    sequence = make(competition, steps=10, defect_share=1.0, augment=augment)
+    for index in range(10):
+        images, masks = sequence[index]
+        bright = images[..., 0] > 150
+        # Linear against nearest interpolation: the outlines may differ by a pixel.
+        assert (bright & (masks[..., 1] == 1)).sum() > 0.6 * max(bright.sum(), masks.sum())
+
+
+def test_only_images_with_defects_when_asked(competition):
+    sequence = make(competition, images="defects")
+    assert sequence.image_ids == ["0.png", "1.png"]
+
+
+def test_whole_pictures_come_in_batches_of_one_size(competition):
+    sequence = make(competition, training=False, batch_size=8)
+    shapes = [sequence[i][0].shape for i in range(len(sequence))]
+    assert sorted(shapes) == [(1, 24, 33, 1), (1, 30, 20, 1), (3, 24, 40, 1)]
+    # Keras takes what the first two batches share for fixed.
+    assert shapes[0][1] != shapes[1][1]
+    assert shapes[0][2] != shapes[1][2]
+
+
+def test_scale_shrinks_whole_pictures_and_their_masks(competition):
+    sequence = make(competition, training=False, scale=0.5, batch_size=8)
+    (images, masks), = (
+        sequence[i] for i in range(len(sequence)) if sequence[i][0].shape[1:3] == (12, 20)
+    )  # fmt: skip
+    assert masks[0, 2:4, 3:5, 1].all()
+    assert masks.sum() == 8
+    assert images[0, 2:4, 3:5, 0].min() == 250
+
+
+def test_a_crop_larger_than_its_picture_is_filled_by_reflection(competition):
+    images, masks = make(competition, shape=(64, 70), defect_share=1.0, steps=1)[0]
+    assert images.shape == (2, 64, 70, 1)
+    assert masks[..., 1].sum() > 2 * 16  # the reflected defects are labelled too
+
+
+def test_no_images_is_an_error(competition):
+    labels, images, folder = competition
+    with pytest.raises(ValueError, match="no images"):
+        DefectSequence(labels, images[2:], folder, 2, DataKnobs(images="defects"), 2)
+
+
+def test_threads_see_the_same_batches(competition):
+    import keras
+
+    model = keras.Sequential([keras.Input((16, 18, 1)), keras.layers.Conv2D(2, 1)])
+    model.compile("sgd", "mse")
+
+    def train(workers):
+        keras.utils.set_random_seed(0)
+        model.set_weights([np.full_like(w, 0.01) for w in model.get_weights()])
+        sequence = make(competition, steps=6, augment="surface", workers=workers)
+        return model.fit(sequence, epochs=2, shuffle=False, verbose=0).history["loss"]
+
+    assert train(1) == pytest.approx(train(3), rel=1e-5)

@@ -1,0 +1,186 @@
+"""Submissions: Kaggle's rules, and the score on runs."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from defectmill.labels import read_csv
+from defectmill.submission import (
+    SubmissionError,
+    check_submission,
+    read_pair_of_tables,
+    score_submission,
+    write_submission,
+)
+
+OLD = "ImageId_ClassId,EncodedPixels"
+NOW = "ImageId,EncodedPixels,ClassId"
+IMAGES = pd.DataFrame({"ImageId": ["b_1.jpg", "a.jpg"], "height": [3, 5], "width": [5, 2]})
+
+
+def predictions(*rows: tuple[str, int, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["ImageId", "ClassId", "EncodedPixels"])
+
+
+@pytest.fixture
+def sample(table_file):
+    lines = [f"{i}_{c},1 1" for i in ("b_1.jpg", "a.jpg") for c in (1, 2)]
+    return table_file(OLD, *lines, name="sample.csv")
+
+
+@pytest.fixture
+def sample_now(table_file):
+    return table_file(NOW, "b_1.jpg,1 15,0", "a.jpg,1 10,0", name="sample_now.csv")
+
+
+def test_submission_has_the_rows_and_the_order_of_the_sample(sample, tmp_path):
+    csv = tmp_path / "out" / "answer.csv"
+    write_submission(predictions(("a.jpg", 2, "2 4"), ("b_1.jpg", 1, "1 15")), csv, sample)
+    assert csv.read_bytes() == (
+        b"ImageId_ClassId,EncodedPixels\nb_1.jpg_1,1 15\nb_1.jpg_2,\na.jpg_1,\na.jpg_2,2 4\n"
+    )
+    check_submission(csv, sample, IMAGES)
+
+
+def test_todays_layout_has_a_row_for_each_class(sample_now, tmp_path):
+    csv = tmp_path / "answer.csv"
+    write_submission(predictions(("a.jpg", 2, "2 4")), csv, sample_now)
+    assert csv.read_text() == f"{NOW}\nb_1.jpg,,1\nb_1.jpg,,2\na.jpg,,1\na.jpg,2 4,2\n"
+    check_submission(csv, sample_now, IMAGES)
+
+
+def test_every_run_cell_is_plain_numbers(sample, tmp_path):
+    csv = tmp_path / "answer.csv"
+    write_submission(predictions(("a.jpg", 2, "2 4 9 1")), csv, sample)
+    for runs in read_csv(csv)["EncodedPixels"]:
+        assert re.fullmatch(r"(\d+ \d+( \d+ \d+)*)?", runs)
+
+
+def test_no_prediction_at_all_is_an_empty_answer(sample, tmp_path):
+    csv = tmp_path / "answer.csv"
+    write_submission(predictions(), csv, sample)
+    assert read_csv(csv)["EncodedPixels"].tolist() == [""] * 4
+
+
+def test_no_prediction_and_a_sample_without_classes_is_refused(sample_now, tmp_path):
+    with pytest.raises(SubmissionError, match=re.escape(f"{sample_now} does not tell its classes")):
+        write_submission(predictions(), tmp_path / "answer.csv", sample_now)
+
+
+@pytest.mark.parametrize(
+    ("rows", "offence"),
+    [
+        ([("c.jpg", 1, "1 1")], "c.jpg class 1 is not asked for"),
+        ([("a.jpg", 3, "1 1")], "a.jpg class 3 is not asked for"),
+        ([("a.jpg", 2, "1 1"), ("a.jpg", 2, "")], "a.jpg class 2 is predicted twice"),
+    ],
+)
+def test_prediction_that_would_be_lost_is_refused(sample, tmp_path, rows, offence):
+    with pytest.raises(SubmissionError, match=offence):
+        write_submission(predictions(*rows), tmp_path / "answer.csv", sample)
+    assert not (tmp_path / "answer.csv").exists()
+
+
+def test_sample_with_a_byte_order_mark_keeps_its_layout(table_file, tmp_path):
+    marked = table_file(OLD, "a.jpg_1,1 1", "a.jpg_2,1 1", bom=True)
+    write_submission(predictions(("a.jpg", 2, "2 4")), tmp_path / "answer.csv", marked)
+    assert (tmp_path / "answer.csv").read_text() == f"{OLD}\na.jpg_1,\na.jpg_2,2 4\n"
+
+
+GOOD = ["b_1.jpg_1,1 3", "b_1.jpg_2,", "a.jpg_1,", "a.jpg_2,2 4 9 1"]
+
+
+def test_rows_may_come_in_any_order(table_file, sample):
+    check_submission(table_file(OLD, *GOOD[::-1]), sample, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("rows", "offence"),
+    [
+        (GOOD[:3], "1 rows are missing, the first a.jpg class 2"),
+        ([], "4 rows are missing, the first b_1.jpg class 1"),
+        ([*GOOD, "a.jpg_2,"], "row 6: a.jpg class 2 again (row 5)"),
+        ([*GOOD, "a.jpg_3,"], "row 6: a.jpg class 3 is not asked for"),
+        ([*GOOD, "a.jpg_0,"], "row 6: a.jpg class 0 is not asked for"),
+        ([*GOOD, "c.jpg_1,"], "row 6: c.jpg class 1 is not asked for"),
+        (["b_1.jpg_1,1 16"], "row 2: b_1.jpg class 1: run 1 (1 16) leaves the picture of 3 x 5"),
+        (["b_1.jpg_1,1 3 2 1"], "row 2: b_1.jpg class 1: run 2 (2 1) overlaps run 1 (1 3)"),
+        (["b_1.jpg_1,4 1 2 1"], "row 2: b_1.jpg class 1: run 2 (2 1) is not sorted"),
+        (["b_1.jpg_1,1 0"], "row 2: b_1.jpg class 1: run 1 (1 0) is not positive"),
+        (["b_1.jpg_1,1"], "row 2: b_1.jpg class 1: not 'start length' pairs"),
+        (["b_1.jpg_1,nan"], "'nan'"),
+        (["b_1.jpg,1 3"], "row 2: not '<image id>_<class id>': 'b_1.jpg'"),
+    ],
+)
+def test_offence_is_named_with_file_and_row(table_file, sample, rows, offence):
+    csv = table_file(OLD, *rows)
+    with pytest.raises(SubmissionError) as caught:
+        check_submission(csv, sample, IMAGES)
+    assert str(csv) in str(caught.value)
+    assert offence in str(caught.value)
+
+
+def test_answer_in_the_other_layout_is_refused(table_file, sample):
+    csv = table_file(NOW, *[f"{i},,{c}" for i in ("b_1.jpg", "a.jpg") for c in (1, 2)])
+    with pytest.raises(SubmissionError, match=r"row 1: has the current layout, .* the 2019"):
+        check_submission(csv, sample, IMAGES)
+
+
+def test_image_of_unknown_size_is_refused(table_file, sample):
+    with pytest.raises(SubmissionError, match=r"row 4: a\.jpg is not in the image table"):
+        check_submission(table_file(OLD, *GOOD), sample, IMAGES[:1])
+
+
+SOLUTION = ["b_1.jpg_1,1 4", "b_1.jpg_2,", "a.jpg_1,", "a.jpg_2,9 2"]
+
+
+def test_score_is_that_of_the_competition(table_file):
+    solution = table_file(OLD, *SOLUTION, name="solution.csv")
+    answer = table_file(OLD, "a.jpg_2,", "b_1.jpg_1,3 4", "b_1.jpg_2,", "a.jpg_1,1 1")
+    assert score_submission(answer, solution) == (0.5 + 1 + 0 + 0) / 4
+
+
+def test_solution_scores_one_and_the_empty_answer_its_floor(table_file):
+    solution = table_file(OLD, *SOLUTION, name="solution.csv")
+    empty = table_file(OLD, *[line.partition(",")[0] + "," for line in SOLUTION])
+    assert score_submission(solution, solution) == 1.0
+    assert score_submission(empty, solution) == 0.5
+
+
+def test_layouts_of_answer_and_solution_may_differ(table_file):
+    solution = table_file("ImageId,ClassId,EncodedPixels", "b.jpg,1,1 4", name="solution.csv")
+    answer = table_file(OLD, "b.jpg_1,3 4", "b.jpg_2,", "clean.jpg_1,", "clean.jpg_2,5 1")
+    assert score_submission(answer, solution) == (0.5 + 1 + 1 + 0) / 4
+
+
+def test_tables_come_in_the_order_of_the_solution(table_file):
+    solution = table_file(OLD, *SOLUTION, name="solution.csv")
+    truth, answer = read_pair_of_tables(table_file(OLD, *SOLUTION[::-1]), solution)
+    assert truth["ImageId"].tolist() == ["b_1.jpg", "b_1.jpg", "a.jpg", "a.jpg"]
+    pd.testing.assert_frame_equal(truth, answer)
+
+
+@pytest.mark.parametrize(
+    ("rows", "offence"),
+    [
+        (SOLUTION[1:], "1 rows are missing, the first b_1.jpg class 1"),
+        ([], "4 rows are missing"),
+        ([*SOLUTION, "a.jpg_2,9 2"], "row 6: a.jpg class 2 stands in row 5 too"),
+        ([*SOLUTION, "extra.jpg_1,", "extra.jpg_2,"], "row 6: no image file 'extra.jpg'"),
+        ([*SOLUTION, "a.jpg_3,", "b_1.jpg_3,"], "row 6: class id 3 is outside 1..2"),
+        (["b_1.jpg_1,4", *SOLUTION[1:]], "row 2: b_1.jpg class 1: not 'start length' pairs"),
+    ],
+)
+def test_answer_that_cannot_be_scored_is_named(table_file, rows, offence):
+    csv, solution = table_file(OLD, *rows), table_file(OLD, *SOLUTION, name="solution.csv")
+    with pytest.raises(SubmissionError) as caught:
+        score_submission(csv, solution)
+    assert str(csv) in str(caught.value)
+    assert offence in str(caught.value)
+
+
+def test_solution_without_rows_is_refused(table_file):
+    solution = table_file(OLD, name="solution.csv")
+    with pytest.raises(SubmissionError, match=r"solution\.csv: has no rows"):
+        score_submission(table_file(OLD, *SOLUTION), solution)

@@ -1,0 +1,89 @@
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from defectmill import config
+from defectmill.config import load_experiment
+from defectmill.models import build_model
+from defectmill.sequence import DefectSequence
+from defectmill.training import MEASURE, compile_model, fit, make_callbacks
+from fake_competition import write_fake_competition
+
+SMALL = {
+    "model.widths": [4, 8],
+    "model.up_widths": [4],
+    "data.shape": [16, 32],
+    "data.scale": 1.0,
+    "training.batch_size": 4,
+    "training.epochs": 2,
+    "training.steps": 3,
+}
+
+
+def callback(experiment, kind):
+    (found,) = [c for c in make_callbacks(experiment, "c.keras", "h.csv") if isinstance(c, kind)]
+    return found
+
+
+def test_knobs_reach_the_rate_reducer():
+    # Keras swallows a misspelt argument of this callback.
+    knobs = {"training.schedule": "reduce", "training.reducer_factor": 0.25,
+             "training.reducer_patience": 3}  # fmt: skip
+    reducer = callback(load_experiment("sample", knobs), keras.callbacks.ReduceLROnPlateau)
+    assert (reducer.factor, reducer.patience, reducer.monitor) == (0.25, 3, MEASURE)
+    assert reducer.monitor_op(0.6, 0.5)
+
+
+def test_knobs_reach_early_stop_and_checkpoint():
+    experiment = load_experiment("sample", {"training.early_stop": 7})
+    stop = callback(experiment, keras.callbacks.EarlyStopping)
+    best = callback(experiment, keras.callbacks.ModelCheckpoint)
+    assert (stop.patience, stop.monitor) == (7, MEASURE)
+    assert best.save_best_only
+    assert best.monitor_op(0.6, 0.5)
+    assert best.monitor == MEASURE
+
+
+def test_cosine_climbs_to_the_rate_and_falls_to_zero():
+    knobs = {**SMALL, "training.schedule": "cosine", "training.warmup_steps": 10,
+             "training.learning_rate": 0.004}  # fmt: skip
+    experiment = load_experiment("sample", knobs)
+    model = build_model(experiment)
+    compile_model(model, experiment, total_steps=110)
+    rate = model.optimizer._learning_rate
+    assert float(rate(10)) == pytest.approx(0.004)
+    assert float(rate(0)) == pytest.approx(0.00004)
+    assert float(rate(60)) == pytest.approx(0.002, rel=1e-3)
+    assert float(rate(110)) == pytest.approx(0, abs=1e-8)
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """The sample's experiment on a fake competition, in a root of its own."""
+    real = config.ROOT
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "experiments").symlink_to(real / "notebooks" / "experiments")
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    write_fake_competition(tmp_path / "input" / "fake")
+    return load_experiment("sample", {**SMALL, "dataset": "fake"})
+
+
+def test_fit_keeps_the_best_epoch_and_its_history(experiment):
+    from defectmill import labels
+    from defectmill.images import list_images
+
+    folder = experiment.input / "train_images"
+    table = labels.read_labels(experiment.input / "train.csv", list_images(folder),
+                               len(experiment.card.classes))  # fmt: skip
+    images = labels.make_image_table(folder, table)
+    train = DefectSequence.of(experiment, table, images, training=True)
+    check = DefectSequence.of(experiment, table, images, training=False)
+    fit(build_model(experiment), train, check, experiment)
+    history = pd.read_csv(experiment.output / "history.csv")
+    assert list(history["epoch"]) == [0, 1]
+    assert np.isfinite(history[["loss", "val_loss", MEASURE]]).all(axis=None)
+    model = keras.models.load_model(experiment.output / "checkpoint.keras")
+    measured = model.evaluate(check, verbose=0, return_dict=True)
+    assert measured["foreground_dice"] == pytest.approx(history[MEASURE].max(), abs=1e-4)
+    assert train.epoch == 2
