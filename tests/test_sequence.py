@@ -25,11 +25,11 @@ def competition(tmp_path):
     return labels, pd.DataFrame(images, columns=["ImageId", "height", "width", "classes"]), tmp_path
 
 
-def make(competition, batch_size=2, training=True, steps=0, seed=3, workers=1, **knobs):
+def make(competition, batch_size=2, training=True, steps=0, seed=3, epochs=1, **knobs):
     knobs = DataKnobs(**{"mode": "crop", "shape": (16, 18), "augment": "none", **knobs})
     labels, images, folder = competition
     return DefectSequence(
-        labels, images, folder, 2, knobs, batch_size, seed, steps, training, workers
+        labels, images, folder, 2, knobs, batch_size, seed, steps, training, epochs
     )
 
 
@@ -54,14 +54,25 @@ def test_every_image_comes_once_an_epoch(competition):
 
 @pytest.mark.parametrize("steps", [0, 4])
 def test_a_batch_depends_on_seed_epoch_and_index_only(competition, steps):
-    one, two = (make(competition, steps=steps, augment="surface") for _ in range(2))
-    two[1], two[0]
-    np.testing.assert_array_equal(one[1][0], two[1][0])
-    np.testing.assert_array_equal(one[1][0], one[1][0])
-    first = one[1][0]
-    one.on_epoch_end()
-    assert not np.array_equal(first, one[1][0])
-    assert not np.array_equal(first, make(competition, steps=steps, seed=4)[1][0])
+    one, two = (make(competition, steps=steps, augment="surface", epochs=2) for _ in range(2))
+    two[len(two) - 1], two[0]
+    for index in (1, one.steps_per_epoch + 1):
+        np.testing.assert_array_equal(one[index][0], two[index][0])
+    assert not np.array_equal(one[1][0], one[one.steps_per_epoch + 1][0])
+    assert not np.array_equal(one[1][0], make(competition, steps=steps, seed=4)[1][0])
+
+
+def test_epochs_stand_one_after_the_other(competition):
+    sequence = make(competition, epochs=3, mode="resize")
+    assert (len(sequence), sequence.steps_per_epoch) == (9, 3)
+    orders = []
+    for epoch in range(3):
+        shown = [sequence[3 * epoch + step][0] for step in range(3)]
+        orders.append([int(image[-1, -1, 0]) for batch in shown for image in batch])
+        assert sorted(orders[-1]) == [0, 10, 20, 30, 40]
+    assert orders[0] != orders[1] != orders[2]
+    with pytest.raises(IndexError):
+        sequence[9]
 
 
 def test_steps_fix_the_length_of_an_epoch(competition):
@@ -128,16 +139,36 @@ def test_no_images_is_an_error(competition):
         DefectSequence(labels, images[2:], folder, 2, DataKnobs(images="defects"), 2)
 
 
-def test_threads_see_the_same_batches(competition):
+def test_fit_sees_every_batch_in_order(competition):
     import keras
 
-    model = keras.Sequential([keras.Input((16, 18, 1)), keras.layers.Conv2D(2, 1)])
-    model.compile("sgd", "mse")
+    class Witness(DefectSequence):
+        """Marks each batch with its index."""
 
-    def train(workers):
-        keras.utils.set_random_seed(0)
-        model.set_weights([np.full_like(w, 0.01) for w in model.get_weights()])
-        sequence = make(competition, steps=6, augment="surface", workers=workers)
-        return model.fit(sequence, epochs=2, shuffle=False, verbose=0).history["loss"]
+        def __getitem__(self, index):
+            images, masks = super().__getitem__(index)
+            return np.full_like(images, index), masks
 
-    assert train(1) == pytest.approx(train(3), rel=1e-5)
+    class Sum(keras.metrics.Metric):
+        """Adds up the indexes seen in an epoch."""
+
+        def __init__(self):
+            super().__init__(name="seen")
+            self.total = self.add_weight(shape=(), initializer="zeros")
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.total.assign_add(y_pred[0, 0, 0, 0])
+
+        def result(self):
+            return self.total
+
+    labels, images, folder = competition
+    sequence = Witness(labels, images, folder, 2, DataKnobs(shape=(16, 18)), 2, steps=4, epochs=3)
+    inputs = keras.Input((16, 18, 1))
+    same = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones")
+    model = keras.Model(inputs, same(inputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=[Sum()])
+    seen = model.fit(
+        sequence, epochs=3, steps_per_epoch=4, shuffle=False, verbose=0
+    ).history["seen"]  # fmt: skip
+    assert seen == [0 + 1 + 2 + 3, 4 + 5 + 6 + 7, 8 + 9 + 10 + 11]

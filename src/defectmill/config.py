@@ -95,8 +95,6 @@ class TrainingKnobs(Knobs):
     early_stop: Positive = 10
     reducer_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     reducer_patience: Positive = 4
-    check_every: Positive = 1
-    workers: Positive = 2
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
 
 

@@ -1,7 +1,8 @@
 """DefectSequence: label table in, batches out.
 
-What a batch holds is a pure function of (seed, epoch, index): Keras computes the first batches
-twice and several threads ask at once.
+What a batch holds is a pure function of (seed, epoch, index). All epochs stand in one Sequence, so
+that the epoch is part of the index: Keras asks for the next epoch's first batches before it tells
+that the last one is over, and for the very first ones twice.
 """
 
 import itertools
@@ -25,7 +26,7 @@ class DefectSequence(keras.utils.Sequence):
     """Batches of (N, H, W, ch) float32 in 0..255 and (N, H, W, C) float32 in {0, 1}.
 
     Training draws crops or resized pictures, augmented; with `steps` 0 an epoch shows every image
-    once. Otherwise (training=False) every image comes once, in the order of its size, whole,
+    once; give `steps_per_epoch` to fit. Otherwise (training=False) every image comes once, whole,
     unaugmented, in batches of one size. The last partial batch is kept.
 
     Args:
@@ -34,6 +35,7 @@ class DefectSequence(keras.utils.Sequence):
         folder: where their files are.
         knobs: the experiment's `data` section.
         steps: batches an epoch when training; 0 for one pass over the images.
+        epochs: how many the Sequence holds, one after the other.
     Raises:
         ValueError: no images.
     """
@@ -41,12 +43,12 @@ class DefectSequence(keras.utils.Sequence):
     def __init__(
         self, labels: pd.DataFrame, images: pd.DataFrame, folder: Path, n_classes: int,
         knobs: DataKnobs, batch_size: int, seed: int = 0, steps: int = 0, training: bool = True,
-        workers: int = 1,
+        epochs: int = 1,
     ):  # fmt: skip
-        super().__init__(workers=workers)
+        super().__init__()
         self.folder, self.knobs, self.n_classes = folder, knobs, n_classes
         self.batch_size, self.seed, self.steps, self.training = batch_size, seed, steps, training
-        self.epoch = 0
+        self.epochs = epochs
         if training and knobs.images == "defects":
             images = images[images["classes"] != ""]
         if not len(images):
@@ -76,46 +78,49 @@ class DefectSequence(keras.utils.Sequence):
         return cls(
             labels, images, experiment.input / "train_images", len(experiment.card.classes),
             experiment.data, knobs.batch_size, experiment.seed, knobs.steps if training else 0,
-            training, knobs.workers,
+            training, knobs.epochs if training else 1,
         )  # fmt: skip
 
-    def __len__(self) -> int:
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch."""
         if not self.training:
             return len(self._batches)
         return self.steps or -(-len(self.image_ids) // self.batch_size)
 
+    def __len__(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if not 0 <= index < len(self):
             raise IndexError(index)
+        epoch, step = divmod(index, self.steps_per_epoch)
         if not self.training:
-            pairs = [self._whole(image_id) for image_id in self._batches[index]]
+            pairs = [self._whole(image_id) for image_id in self._batches[step]]
         else:
-            pairs = [self._draw(slot) for slot in self._slots(index)]
+            pairs = [self._draw(epoch, slot) for slot in self._slots(step)]
         images, masks = zip(*pairs, strict=True)
         return np.stack(images).astype(np.float32), np.stack(masks).astype(np.float32)
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
+    def _slots(self, step: int) -> range:
+        first = step * self.batch_size
+        end = first + self.batch_size
+        return range(first, end if self.steps else min(end, len(self.image_ids)))
 
-    def _slots(self, index: int) -> range:
-        first = index * self.batch_size
-        end = len(self) * self.batch_size if self.steps else len(self.image_ids)
-        return range(first, min(first + self.batch_size, end))
-
-    def _draw(self, slot: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([self.seed, self.epoch, slot])
-        image_id, class_id = self._choose(slot, rng)
+    def _draw(self, epoch: int, slot: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([self.seed, epoch, slot])
+        image_id, class_id = self._choose(epoch, slot, rng)
         if self.knobs.mode == "resize":
             image, masks = self._whole(image_id)
         else:
             image, masks = self._window(image_id, class_id, rng)
         return self._augment(image, masks, int(rng.integers(2**32)))
 
-    def _choose(self, slot: int, rng: np.random.Generator) -> tuple[str, int]:
+    def _choose(self, epoch: int, slot: int, rng: np.random.Generator) -> tuple[str, int]:
         """Pick an image, and the class to look at (0: anywhere)."""
         looks_at_defect = rng.random() < self.knobs.defect_share
         if not self.steps:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.image_ids))
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.image_ids))
             image_id = self.image_ids[order[slot]]
             present = sorted(self.runs[image_id])
             return image_id, int(rng.choice(present)) if present and looks_at_defect else 0

@@ -76,11 +76,12 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.keras"
     checkpoint.unlink(missing_ok=True)
-    compile_model(model, experiment, experiment.training.epochs * len(train))
+    compile_model(model, experiment, len(train))
     model.fit(
         train,
         validation_data=held_out,
-        epochs=experiment.training.epochs,
+        epochs=train.epochs,
+        steps_per_epoch=train.steps_per_epoch,
         callbacks=make_callbacks(experiment, checkpoint, folder / "history.csv"),
         shuffle=False,  # the Sequence has its own order
         verbose=2 if os.environ.get("DEFECTMILL_BATCH") else "auto",
