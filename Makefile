@@ -30,7 +30,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
-BASE := $(addprefix $S/,rle.py labels.py images.py cards.py)
+BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py)
 FOLDS := $S/folds.py $S/audit.py
 NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py augment.py losses.py training.py)
 MASKS := $(addprefix $S/,inference.py postprocess.py submission.py scores.py)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from defectmill.audit import audit_labels
+from defectmill.image_table import make_image_table
 from defectmill.images import write_image
-from defectmill.labels import make_image_table, read_labels
+from defectmill.labels import read_labels
 
 FILES = "files without a row in the label table"
 SUFFIX = "suffix and content differ"

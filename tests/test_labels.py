@@ -6,17 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from defectmill.image_table import (
+    class_matrix,
+    classes_by_image,
+    make_image_table,
+    pick_examples,
+    read_image_table,
+)
 from defectmill.images import write_image
 from defectmill.labels import (
     LabelError,
-    class_matrix,
-    classes_by_image,
     draw_masks,
     list_pairs,
-    make_image_table,
-    pick_examples,
     read_csv,
-    read_image_table,
     read_labels,
     runs_by_image,
     split_image_class,

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.config import DataKnobs
 from defectmill.images import write_image
+from defectmill.knobs import DataKnobs
 from defectmill.rle import mask_to_rle
 from defectmill.sequence import DefectSequence
 

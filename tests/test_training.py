@@ -71,12 +71,13 @@ def experiment(tmp_path, monkeypatch):
 
 def test_fit_keeps_the_best_epoch_and_its_history(experiment):
     from defectmill import labels
+    from defectmill.image_table import make_image_table
     from defectmill.images import list_images
 
     folder = experiment.input / "train_images"
     table = labels.read_labels(experiment.input / "train.csv", list_images(folder),
                                len(experiment.card.classes))  # fmt: skip
-    images = labels.make_image_table(folder, table)
+    images = make_image_table(folder, table)
     train = DefectSequence.of(experiment, table, images, training=True)
     check = DefectSequence.of(experiment, table, images, training=False)
     fit(build_model(experiment), train, check, experiment)

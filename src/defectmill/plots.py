@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from defectmill.cards import Card
-from defectmill.labels import class_matrix
+from defectmill.image_table import class_matrix
 from defectmill.rle import rle_area
 
 GREY = "#8a8f98"

@@ -6,10 +6,11 @@ python -m defectmill.runner knobs|notebook|summary|list ...
 import json
 import logging
 import os
-import re
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from defectmill.config import (
@@ -22,8 +23,6 @@ from defectmill.config import (
 )
 
 PARAMETERS = {"experiment", "overrides"}
-# What TensorFlow tells on import whatever its log level: kept out of the notebooks.
-NOISE = re.compile(r"^(WARNING: All log messages before absl|[IW]0000 ).*\n?", re.MULTILINE)
 
 
 def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
@@ -34,6 +33,7 @@ def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
             is not the house's: papermill itself only warns of an unknown parameter.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     experiment = load_experiment(experiment_name, overrides)
@@ -48,37 +48,40 @@ def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
     logging.getLogger("papermill").setLevel(logging.WARNING)
     started = time.perf_counter()
     print(f"{name} {experiment_name}", flush=True)
+    log = executed.with_suffix(".log")
     try:
-        papermill.execute_notebook(
-            str(source), str(executed), {"experiment": experiment_name, "overrides": overrides},
-            cwd=str(source.parent), kernel_name="python3", progress_bar=False,
-            stdout_file=sys.stdout, extra_arguments=["--log-level=40"],
-        )  # fmt: skip
+        with divert_stderr(log):
+            papermill.execute_notebook(
+                str(source), str(executed), {"experiment": experiment_name, "overrides": overrides},
+                cwd=str(source.parent), kernel_name="python3", progress_bar=False,
+                stdout_file=sys.stdout,
+                extra_arguments=["--log-level=40", "--IPKernelApp.capture_fd_output=False"],
+            )  # fmt: skip
     except PapermillExecutionError as error:
         raise SystemExit(f"{error}\nerror: {source} failed in cell [{error.exec_count}]; "
                          f"the executed copy: {executed}") from error  # fmt: skip
+    except DeadKernelError as error:
+        raise SystemExit(f"error: {source}: the kernel died; see {log}") from error
     usage = {
         "seconds": round(time.perf_counter() - started, 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
-    drop_noise(executed)
     executed.with_suffix(".json").write_text(json.dumps(usage) + "\n")
     if name.startswith("05"):
         write_html(executed, experiment.output / "report.html")
 
 
-def drop_noise(executed: Path) -> None:
-    """Take the import messages of TensorFlow out of an executed notebook."""
-    import nbformat
-
-    notebook = nbformat.read(executed, as_version=4)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = NOISE.sub("", output.text)
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("text", "shown")]
-    nbformat.write(notebook, executed)
+@contextmanager
+def divert_stderr(log: Path) -> Iterator[None]:
+    """Send what the kernel's C++ libraries say past Python to a file: TensorFlow is chatty."""
+    kept = os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def write_html(executed: Path, html: Path) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from defectmill.augment import Augmenter
-from defectmill.config import DataKnobs, Experiment
+from defectmill.config import Experiment
 from defectmill.images import read_image, resize_image, resize_masks
+from defectmill.knobs import DataKnobs
 from defectmill.labels import draw_runs, runs_by_image
 from defectmill.rle import draw_pixel
 

@@ -11,8 +11,9 @@ import pandas as pd
 
 from defectmill.cards import Card
 from defectmill.folds import assign_folds, find_groups
+from defectmill.image_table import classes_by_image
 from defectmill.images import write_image
-from defectmill.labels import COLUMNS, classes_by_image, write_labels
+from defectmill.labels import COLUMNS, write_labels
 from defectmill.rle import mask_to_rle
 
 

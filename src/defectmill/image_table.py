@@ -1,0 +1,69 @@
+"""Image tables: one row an image: ImageId, height, width, classes ("1 3"; "" = clean), and, once
+they are found, group and fold."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from defectmill.images import ImageError, read_image
+from defectmill.labels import LabelError, runs_by_image
+from defectmill.rle import RleError, check_rle, rle_area
+
+
+def classes_by_image(labels: pd.DataFrame) -> pd.DataFrame:
+    """One row an image: ImageId, classes ("1 3"; "" = clean)."""
+    runs = runs_by_image(labels)
+    classes = [" ".join(map(str, sorted(r))) for r in runs.values()]
+    return pd.DataFrame({"ImageId": list(runs), "classes": classes}, dtype=str)
+
+
+def make_image_table(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
+    """Open every image of a label table and check its runs against its size.
+
+    Returns:
+        One row an image: ImageId, height, width, classes ("1 3"; "" = clean).
+    Raises:
+        LabelError: an image without a file or unreadable, or runs that leave the picture.
+    """
+    sizes = []
+    for image_id, runs in runs_by_image(labels).items():
+        try:
+            height, width = read_image(folder / image_id).shape[:2]
+        except ImageError as error:
+            raise LabelError(f"an image of the label table: {error}") from error
+        for class_id, rle in runs.items():
+            try:
+                check_rle(rle, (height, width))
+            except RleError as error:
+                raise LabelError(f"{image_id} class {class_id}: {error}") from error
+        sizes.append((height, width))
+    images = classes_by_image(labels)
+    images[["height", "width"]] = np.array(sizes, int).reshape(-1, 2)
+    return images[["ImageId", "height", "width", "classes"]]
+
+
+def read_image_table(csv: Path) -> pd.DataFrame:
+    """Read an image table back; `classes` is text, "" for a clean image."""
+    return pd.read_csv(csv, dtype={"ImageId": str, "classes": str}, keep_default_na=False)
+
+
+def class_matrix(images: pd.DataFrame, n_classes: int) -> np.ndarray:
+    """Say which image has which class: (N, n_classes) bool, in the order of the table."""
+    present = np.zeros((len(images), n_classes), bool)
+    for row, classes in enumerate(images["classes"]):
+        present[row, [int(c) - 1 for c in classes.split()]] = True
+    return present
+
+
+def pick_examples(labels: pd.DataFrame, class_id: int, n: int) -> list[str]:
+    """Pick n images of a class, from its smaller masks to its larger; of class 0 clean ones."""
+    if class_id == 0:
+        ids = [i for i, runs in runs_by_image(labels).items() if not runs]
+    else:
+        mine = labels[(labels["ClassId"] == class_id) & labels["hasMask"]]
+        ids = mine.iloc[np.argsort(mine["EncodedPixels"].map(rle_area), kind="stable")][
+            "ImageId"
+        ].tolist()
+    places = np.linspace(0, len(ids) - 1, min(n + 2, len(ids))).round().astype(int)
+    return [ids[p] for p in (places[1:-1] if len(places) > n else places)]

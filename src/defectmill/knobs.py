@@ -1,0 +1,89 @@
+"""Knobs: the sections of an experiment, their types and defaults."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=16, le=4096)]
+
+
+class Knobs(BaseModel):
+    """Frozen, and refusing what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabelKnobs(Knobs):
+    """Folds. `held_out` is the fold that training never sees."""
+
+    n_folds: Annotated[int, Field(ge=2)] = 5
+    held_out: Annotated[int, Field(ge=0)] = 0
+    near_duplicate: Share = 0.9
+
+    @model_validator(mode="after")
+    def _held_out_exists(self) -> "LabelKnobs":
+        if self.held_out >= self.n_folds:
+            raise ValueError(f"held_out {self.held_out} is no fold of {self.n_folds}")
+        return self
+
+
+class DataKnobs(Knobs):
+    """What the network is shown.
+
+    resize: whole pictures brought to `shape`; crop: windows of `shape` at the scale `scale`,
+    `defect_share` of them around a defect of classes in turn.
+    """
+
+    mode: Literal["resize", "crop"] = "crop"
+    shape: tuple[Side, Side] = (128, 128)
+    scale: Annotated[float, Field(gt=0, le=4)] = 1.0
+    channels: Literal[1, 3] = 1
+    images: Literal["all", "defects"] = "all"
+    defect_share: Share = 0.8
+    augment: str = "flips"
+
+
+class ModelKnobs(Knobs):
+    """The network. `widths`: encoder levels then bottom (unet), decoder levels (encoder_unet)."""
+
+    name: Literal["unet", "encoder_unet"] = "unet"
+    head: Literal["multilabel", "multiclass"] = "multilabel"
+    widths: tuple[Positive, ...] = (8, 16, 32, 64, 64, 128)
+    up_widths: tuple[Positive, ...] = (64, 32, 32, 16, 8)
+    activation: str = "elu"
+    normalization: Literal["none", "batch", "group"] = "none"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    pretrained: bool = True
+
+
+class TrainingKnobs(Knobs):
+    """How it learns. One epoch is `steps` batches, or every image once where steps is 0."""
+
+    epochs: Positive = 10
+    steps: Annotated[int, Field(ge=0)] = 0
+    batch_size: Positive = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clipnorm: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    schedule: Literal["reduce", "cosine"] = "reduce"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    loss: dict[Literal["cross_entropy", "dice", "focal"], Annotated[float, Field(ge=0)]] = {
+        "cross_entropy": 1.0,
+        "dice": 1.0,
+    }
+    early_stop: Positive = 10
+    reducer_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    reducer_patience: Positive = 4
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+
+
+class PredictKnobs(Knobs):
+    """How masks are made. `flips`: averaged mirror images; areas in pixels of the picture."""
+
+    flips: tuple[Literal["horizontal", "vertical", "both"], ...] = ()
+    thresholds: tuple[Share, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    minimum_areas: tuple[Annotated[int, Field(ge=0)], ...] = (0, 50, 100, 200, 400, 800, 1600)
