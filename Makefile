@@ -32,8 +32,8 @@ MAKEFLAGS += --no-print-directory
 # Modules that a step really uses: a change to a plot never retrains.
 BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py)
 FOLDS := $S/folds.py $S/audit.py
-NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py augment.py losses.py training.py)
-MASKS := $(addprefix $S/,inference.py postprocess.py submission.py scores.py)
+NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py windows.py augment.py losses.py training.py)
+MASKS := $(addprefix $S/,inference.py windows.py postprocess.py rules.py submission.py scores.py)
 
 ## all: everything for EXPERIMENT (default: sample), then its score; knobs: SET="training.epochs=3"
 all: eda $(O)/report.html

@@ -69,6 +69,7 @@ def test_loading_leaves_the_overrides_alone(write):
         ("training: {loss: {dise: 1}}", "'dise'"),
         ("data: {shape: [64]}", "data.shape"),
         ("data: {shape: [64, 8]}", "knob 'data.shape.1' = 8"),
+        ("data: {zoom: [2, 0.5]}", "zoom (2.0, 0.5) is no range"),
         ("labels: {n_folds: 3, held_out: 3}", "held_out 3 is no fold of 3"),
         ("name: other", "knob 'name' = 'other'"),
         ("training: 5", "knob 'training' = 5"),

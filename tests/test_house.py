@@ -17,7 +17,7 @@ from defectmill.config import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LIGHT = ["rle", "labels", "folds", "audit", "images", "scores", "submission",
-         "plots", "postprocess", "config", "cards",
+         "plots", "postprocess", "rules", "config", "cards",
          "datasets.__main__", "datasets.magnetic_tile"]  # fmt: skip
 LINUX = {
     "sys_platform": "linux",

@@ -51,6 +51,16 @@ def test_flips_are_really_shown():
     np.testing.assert_allclose(averaged[0, :, 0], 0.375)
 
 
+def test_scales_are_brought_back_and_averaged(brightness):
+    image = np.zeros((12, 20, 1), np.uint8)
+    image[::2] = 200  # stripes that half the scale averages out
+    knobs = {"data.scale": 1.0, "predict.scales": [1.0, 0.5]}
+    probs = predict_probs(brightness, image, experiment(**knobs))
+    assert probs.shape == (12, 20, 1)
+    stripes = image[..., 0] / 255
+    np.testing.assert_allclose(probs[3:9, 5, 0], (stripes[3:9, 5] + 100 / 255) / 2, atol=0.01)
+
+
 def test_background_of_a_multiclass_head_is_dropped():
     inputs = keras.Input((None, None, 1))
     three = layers.Concatenate()([layers.Rescaling(s)(inputs) for s in (0.0, 1 / 510, 1 / 255)])

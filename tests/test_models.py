@@ -7,7 +7,7 @@ import pytest
 
 from defectmill.config import ConfigError, load_experiment
 from defectmill.models import build_model, load_model
-from defectmill.models.encoder_unet import STAGES, build_encoder_unet
+from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.pretrained import lite0_weights
 from defectmill.models.unet import build_unet
 
@@ -27,7 +27,7 @@ NETWORKS = {
         **k, widths=(8, 16), up_widths=(8,), normalization="group", dropout=0.1
     ),
     "encoder_unet": lambda **k: build_encoder_unet(**k, up_widths=(8, 8, 8, 8)),
-    "encoder_unet folded": lambda **k: build_encoder_unet(
+    "encoder_unet five": lambda **k: build_encoder_unet(
         **k, up_widths=(8, 8, 8, 8, 4), normalization="none"
     ),
 }
@@ -57,23 +57,28 @@ def test_padding_repeats_the_edge_and_is_cut_off_again():
     )
 
 
-def test_folding_batch_normalisation_changes_nothing():
-    kept = build_encoder_unet(2, channels=3)
-    folded = build_encoder_unet(2, channels=3, normalization="none")
-    last = f"stage{len(STAGES) - 1}_0_project"
-    features = [
-        keras.Model(m.inputs, m.get_layer(name).output)
-        for m, name in ((kept, f"{last}_norm"), (folded, last))
-    ]
+def test_frozen_parts_fold_their_batch_normalisation_and_compute_the_same():
     image = np.random.default_rng(2).uniform(0, 255, (1, 64, 96, 3)).astype(np.float32)
-    one, two = (f.predict_on_batch(image) for f in features)
-    np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-3 * np.abs(one).max())
+    features = []
+    for frozen, last in ((0, "stage6_0_project_norm"), (8, "stage6_0_project")):
+        model = build_encoder_unet(2, channels=3, frozen=frozen)
+        model = keras.Model(model.inputs, model.get_layer(last).output)
+        features.append(model.predict_on_batch(image))
+    np.testing.assert_allclose(*features, rtol=1e-3, atol=1e-3 * np.abs(features[0]).max())
+
+
+def test_frozen_parts_of_the_encoder_do_not_train():
+    model = build_encoder_unet(1, up_widths=(8, 8, 8, 8), frozen=3)
+    stuck = {v.path.split("_")[0] for v in model.non_trainable_variables if "kernel" in v.path}
+    assert {name.split("/")[0] for name in stuck} == {"stem", "stage0", "stage1"}
+    moving = {v.path.split("_")[0] for v in model.trainable_variables if v.path.startswith("st")}
+    assert moving == {f"stage{n}" for n in range(2, 7)}
 
 
 def test_a_grey_picture_meets_the_stem_as_three_equal_channels_would():
     stems = []
     for channels in (1, 3):
-        model = build_encoder_unet(1, channels=channels, normalization="none")
+        model = build_encoder_unet(1, channels=channels, frozen=1)
         stem = keras.Model(model.inputs, model.get_layer("stem").output)
         grey = np.linspace(0, 255, 32 * 64, dtype=np.float32).reshape(1, 32, 64, 1)
         stems.append(stem.predict_on_batch(np.repeat(grey, channels, axis=-1)))

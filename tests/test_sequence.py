@@ -88,6 +88,15 @@ def test_crops_hold_the_defect_they_were_drawn_for(competition):
         assert (masks[..., 1].sum(axis=(1, 2)) > 0).all()
 
 
+@pytest.mark.parametrize(("zoom", "area"), [(0.5, 4), (1.0, 16), (2.0, 64)])
+def test_zoom_scales_the_defect_and_keeps_the_shape(competition, zoom, area):
+    # Half of the crops hold the whole defect of 4 x 4 pixels.
+    sequence = make(competition, steps=10, defect_share=1.0, zoom=[zoom, zoom])
+    areas = np.concatenate([sequence[i][1][..., 1].sum(axis=(1, 2)) for i in range(10)])
+    assert sequence[0][1].shape == (2, 16, 18, 2)
+    assert area / 1.6 < np.median(areas) < area * 1.6
+
+
 def test_crops_without_a_defect_come_from_clean_images(competition):
     sequence = make(competition, steps=20, defect_share=0.0)
     assert sum(sequence[i][1].sum() for i in range(20)) == 0

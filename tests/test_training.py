@@ -58,6 +58,24 @@ def test_cosine_climbs_to_the_rate_and_falls_to_zero():
     assert float(rate(110)) == pytest.approx(0, abs=1e-8)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_a_pretrained_encoder_moves_at_a_share_of_the_rate(optimizer):
+    """The first step of Adam is its learning rate, whatever the gradient."""
+    inputs = keras.Input((None, None, 1))
+    features = keras.layers.Conv2D(3, 3, padding="same", name="stem")(inputs)
+    outputs = keras.layers.Conv2D(4, 1, name="logits", activation="sigmoid")(features)
+    model = keras.Model(inputs, outputs)
+    knobs = {"optimizer": optimizer, "learning_rate": 0.01, "encoder_rate": 0.1,
+             "schedule": "reduce"}  # fmt: skip
+    before = {v.path: v.numpy() for v in model.trainable_variables}
+    compile_model(model, load_experiment("sample", {"training": knobs}), 10)
+    rng = np.random.default_rng(0)
+    model.train_on_batch(rng.uniform(0, 1, (2, 8, 9, 1)), rng.integers(0, 2, (2, 8, 9, 4)))
+    moved = {v.path: np.abs(v.numpy() - before[v.path]).max() for v in model.trainable_variables}
+    assert moved["logits/kernel"] == pytest.approx(0.01, rel=1e-2)
+    assert moved["stem/kernel"] == pytest.approx(0.001, rel=1e-2)
+
+
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
     """The sample's experiment on a fake competition, in a root of its own."""

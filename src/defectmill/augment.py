@@ -37,7 +37,7 @@ def _surface(shape: tuple[int, int]) -> list:
     )
     # A quarter turn would lay an oblong window across the one that goes out.
     quarters = [A.D4(p=1.0)] if shape[0] == shape[1] else _flips(shape)
-    return [turn, *quarters, _light(0.3, 0.1)]
+    return [turn, *quarters, _light(0.3, 0.1), A.RandomGamma((70, 140), p=0.5)]
 
 
 def _light(contrast: float, brightness: float) -> A.BasicTransform:

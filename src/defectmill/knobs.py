@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(gt=0, le=4)]
 Side = Annotated[int, Field(ge=16, le=4096)]
 
 
@@ -33,20 +34,32 @@ class DataKnobs(Knobs):
     """What the network is shown.
 
     resize: whole pictures brought to `shape`; crop: windows of `shape` at the scale `scale`,
-    `defect_share` of them around a defect of classes in turn.
+    `defect_share` of them around a defect of classes in turn. `zoom` is the range of a crop's
+    further scale, drawn log-uniformly.
     """
 
     mode: Literal["resize", "crop"] = "crop"
     shape: tuple[Side, Side] = (128, 128)
-    scale: Annotated[float, Field(gt=0, le=4)] = 1.0
+    scale: Scale = 1.0
+    zoom: tuple[Scale, Scale] = (1.0, 1.0)
     channels: Literal[1, 3] = 1
     images: Literal["all", "defects"] = "all"
     defect_share: Share = 0.8
     augment: str = "flips"
 
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> "DataKnobs":
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"zoom {self.zoom} is no range: the lower end comes first")
+        return self
+
 
 class ModelKnobs(Knobs):
-    """The network. `widths`: encoder levels then bottom (unet), decoder levels (encoder_unet)."""
+    """The network.
+
+    widths: encoder levels, then the bottom, of a unet; up_widths: decoder levels. frozen: parts
+    of a pretrained encoder (the stem, then its seven stages) that keep their ImageNet weights.
+    """
 
     name: Literal["unet", "encoder_unet"] = "unet"
     head: Literal["multilabel", "multiclass"] = "multilabel"
@@ -56,15 +69,21 @@ class ModelKnobs(Knobs):
     normalization: Literal["none", "batch", "group"] = "none"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pretrained: bool = True
+    frozen: Annotated[int, Field(ge=0, le=8)] = 0
 
 
 class TrainingKnobs(Knobs):
-    """How it learns. One epoch is `steps` batches, or every image once where steps is 0."""
+    """How it learns.
+
+    One epoch is `steps` batches, or every image once where steps is 0. encoder_rate: the learning
+    rate of a pretrained encoder as a share of the decoder's.
+    """
 
     epochs: Positive = 10
     steps: Annotated[int, Field(ge=0)] = 0
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    encoder_rate: Share = 1.0
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clipnorm: Annotated[float, Field(ge=0)] = 0.0
@@ -82,8 +101,13 @@ class TrainingKnobs(Knobs):
 
 
 class PredictKnobs(Knobs):
-    """How masks are made. `flips`: averaged mirror images; areas in pixels of the picture."""
+    """How masks are made.
+
+    Averaged over mirror images (`flips`) and `scales` (times the training scale). thresholds and
+    minimum_areas are what is tried for each class; areas in shares of its median mask.
+    """
 
     flips: tuple[Literal["horizontal", "vertical", "both"], ...] = ()
-    thresholds: tuple[Share, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    minimum_areas: tuple[Annotated[int, Field(ge=0)], ...] = (0, 50, 100, 200, 400, 800, 1600)
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)
+    thresholds: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    minimum_areas: tuple[Share, ...] = (0, 0.02, 0.05, 0.1, 0.2, 0.4)

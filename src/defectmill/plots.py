@@ -198,25 +198,28 @@ def plot_scores(panel: dict, card: Card) -> Figure:
 
 
 def plot_rules(table: pd.DataFrame, rules: Sequence, card: Card) -> Figure:
-    """Mean Dice of each class over threshold and minimum area; the chosen one marked."""
+    """Gain of each class over threshold and minimum area; the chosen rule marked."""
     figure, grid = plt.subplots(
         1, len(card.classes), figsize=(2.5 * len(card.classes), 2.5), squeeze=False, sharey=True
     )
     for axes, kind, rule in zip(grid[0], card.classes, rules, strict=True):
         mine = table[table["ClassId"] == kind.id]
         best = mine.pivot_table(
-            index="minimum_area", columns="threshold", values="mean_dice", aggfunc="max"
+            index="area_share", columns="threshold", values="gain", aggfunc="max"
         )
         shown = axes.imshow(best, aspect="auto", cmap="viridis", origin="lower")
         axes.set_xticks(range(len(best.columns)), [f"{v:g}" for v in best.columns], fontsize=6)
         axes.set_yticks(range(len(best.index)), best.index, fontsize=7)
         axes.set_title(kind.name)
         if rule.threshold in best.columns:
-            x, y = best.columns.get_loc(rule.threshold), best.index.get_loc(rule.minimum_area)
+            share = mine.loc[mine["minimum_area"] == rule.minimum_area, "area_share"].iloc[0]
+            x, y = best.columns.get_loc(rule.threshold), best.index.get_loc(share)
             axes.plot(x, y, "o", mfc="none", mec="white")
         figure.colorbar(shown, ax=axes, shrink=0.8).ax.tick_params(labelsize=6)
-    grid[0][0].set_ylabel("minimum area [pixels]")
-    figure.supxlabel("threshold; colour: mean Dice on the held-out fold, best peak", fontsize=9)
+    grid[0][0].set_ylabel("minimum area [of median mask]")
+    figure.supxlabel(
+        "threshold; colour: gain over the empty answer on the held-out fold, best peak", fontsize=9
+    )
     return figure
 
 

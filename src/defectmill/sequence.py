@@ -19,6 +19,7 @@ from defectmill.images import read_image, resize_image, resize_masks
 from defectmill.knobs import DataKnobs
 from defectmill.labels import draw_runs, runs_by_image
 from defectmill.rle import draw_pixel
+from defectmill.windows import place_window, shown_shape
 
 CACHED_IMAGES = 2000
 
@@ -136,21 +137,23 @@ class DefectSequence(keras.utils.Sequence):
         """Cut a window with the augmenter's margin; reflected where it leaves the picture."""
         image, masks = self._read(image_id), self._masks(image_id)
         sides = np.array(image.shape[:2])
+        zoom = np.exp(rng.uniform(*np.log(self.knobs.zoom)))
+        shown = np.array(self.knobs.shape) / zoom
         if class_id:
             pixel = draw_pixel(self.runs[image_id][class_id], self.shapes[image_id][0], rng)
             centre = np.array(pixel) * self.knobs.scale
-            centre = centre + rng.uniform(-1 / 3, 1 / 3, 2) * self.knobs.shape
+            centre = centre + rng.uniform(-1 / 3, 1 / 3, 2) * shown
         else:
             centre = rng.uniform(0, 1, 2) * sides
-        window = np.ceil(np.array(self.knobs.shape) * self._augment.margin).astype(int)
-        # A window keeps inside the picture by half of what it shows, where the picture allows.
-        half = np.minimum(np.array(self.knobs.shape), sides) / 2
-        first = np.round(np.clip(centre, half, sides - half) - window / 2).astype(int)
-        rows, columns = (
-            _reflect(np.arange(f, f + n), side)
-            for f, n, side in zip(first, window, sides, strict=True)
-        )
-        return image[rows][:, columns], masks[rows][:, columns]
+        rows, columns = place_window(sides, centre, shown, self._augment.margin)
+        wanted = np.ceil(np.array(self.knobs.shape) * self._augment.margin).astype(int)
+        window = np.zeros((*wanted, self.n_classes), np.uint8)
+        # Absent classes stay 0: cutting their empty channels would be most of the work.
+        present = [class_id - 1 for class_id in self.runs[image_id]]
+        if present:
+            cut = masks[:, :, present][rows][:, columns]
+            window[:, :, present] = resize_masks(cut, wanted).reshape(*wanted, -1)
+        return resize_image(image[rows][:, columns], wanted), window
 
     def _whole(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         return self._read(image_id), self._masks(image_id)
@@ -191,16 +194,3 @@ def _most_different_first(batches: list, shapes: list[tuple[int, int]]) -> list:
             rest = [b for n, b in enumerate(batches) if n not in (first, second)]
             return [batches[first], batches[second], *rest]
     return batches
-
-
-def shown_shape(shape: tuple[int, int], knobs: DataKnobs) -> tuple[int, int]:
-    """The (height, width) at which a whole picture of `shape` is shown to the network."""
-    if knobs.mode == "resize":
-        return knobs.shape
-    return max(1, round(shape[0] * knobs.scale)), max(1, round(shape[1] * knobs.scale))
-
-
-def _reflect(positions: np.ndarray, side: int) -> np.ndarray:
-    """Fold positions outside 0..side-1 back inside, without repeating the border pixel."""
-    period = max(1, 2 * (side - 1))
-    return np.minimum(positions % period, -positions % period)

@@ -7,9 +7,40 @@ import keras
 
 from defectmill.config import Experiment
 from defectmill.losses import DefectLoss, ForegroundDice
+from defectmill.models.encoder_unet import PARTS
 from defectmill.sequence import DefectSequence
 
 MEASURE = "val_foreground_dice"
+
+
+class _SlowEncoder:
+    """For an optimizer: pretrained weights move at a share of the rate of fresh ones."""
+
+    def __init__(self, *args, encoder_rate: float = 1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.encoder_rate = encoder_rate
+
+    def build(self, variables):
+        super().build(variables)
+        self._slow = {n for n, v in enumerate(variables) if v.path.startswith(PARTS)}
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self._get_variable_index(variable) in self._slow:
+            learning_rate = learning_rate * self.encoder_rate
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        return {**super().get_config(), "encoder_rate": self.encoder_rate}
+
+
+@keras.saving.register_keras_serializable(package="defectmill")
+class Adam(_SlowEncoder, keras.optimizers.Adam):
+    """Adam (Kingma & Ba 2014, arXiv:1412.6980)."""
+
+
+@keras.saving.register_keras_serializable(package="defectmill")
+class AdamW(_SlowEncoder, keras.optimizers.AdamW):
+    """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
 
 
 def compile_model(model: keras.Model, experiment: Experiment, total_steps: int) -> None:
@@ -23,10 +54,10 @@ def compile_model(model: keras.Model, experiment: Experiment, total_steps: int) 
             warmup_steps=knobs.warmup_steps,
             decay_steps=max(1, total_steps - knobs.warmup_steps),
         )
-    make = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[knobs.optimizer]
-    optimizer = make(
+    optimizer = {"adam": Adam, "adamw": AdamW}[knobs.optimizer](
         rate,
-        weight_decay=knobs.weight_decay or None,
+        encoder_rate=knobs.encoder_rate,
+        weight_decay=knobs.weight_decay,
         clipnorm=None,
         global_clipnorm=knobs.clipnorm or None,
         use_ema=bool(knobs.ema),

@@ -33,7 +33,7 @@ def build_model(experiment: Experiment) -> keras.Model:
     }
     try:
         if knobs.name == "encoder_unet":
-            return build_encoder_unet(**shared, pretrained=knobs.pretrained)
+            return build_encoder_unet(**shared, pretrained=knobs.pretrained, frozen=knobs.frozen)
         return build_unet(**shared, widths=knobs.widths, activation=knobs.activation)
     except ValueError as error:
         raise ConfigError(f"{experiment.name}: {error}") from error

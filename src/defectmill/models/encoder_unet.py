@@ -23,6 +23,7 @@ STAGES = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
+PARTS = ("stem", *(f"stage{number}_" for number in range(len(STAGES))))
 SKIPS = (0, 1, 2, 4)  # the last stage at strides 2, 4, 8 and 16
 EPSILON = 1e-3
 
@@ -35,6 +36,7 @@ def build_encoder_unet(
     dropout: float = 0.0,
     head: str = "multilabel",
     pretrained: bool = True,
+    frozen: int = 0,
 ) -> keras.Model:
     """Build the network.
 
@@ -43,20 +45,20 @@ def build_encoder_unet(
         channels: 1 or 3; a grey picture meets the stem's weights summed over colours.
         up_widths: of the decoder at strides 16, 8, 4, 2 and 1; with four, one transposed
             convolution goes from stride 2 to 1, which is faster.
-        normalization: of the decoder. With "batch" the encoder keeps its batch normalisation;
-            otherwise it is folded into the convolutions, which is faster.
+        normalization: of the decoder.
         dropout: rate on the deepest features.
         head: multilabel (N, H, W, C) or multiclass (N, H, W, 1 + C), see `attach_head`.
         pretrained: ImageNet weights in the encoder, else random ones.
+        frozen: of the stem and the seven stages, how many stay as they are; their batch
+            normalisation is folded into their convolutions, which is faster.
     """
-    folded = normalization != "batch"
     inputs = keras.Input((None, None, channels), name="image")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(inputs)
     x = PadToMultiple(32)(x)
-    x = _unit(x, "stem", layers.Conv2D, 32, 3, 2, folded)
+    x = _unit(x, "stem", layers.Conv2D, 32, 3, 2, frozen > 0)
     skips = []
     for number, stage in enumerate(STAGES):
-        x = _stage(x, number, stage, folded)
+        x = _stage(x, number, stage, frozen > number + 1)
         if number in SKIPS:
             skips.append(x)
     x = layers.Dropout(dropout)(x) if dropout else x
@@ -72,29 +74,31 @@ def build_encoder_unet(
         )(x)  # fmt: skip
     model = keras.Model(inputs, attach_head(x, inputs, n_classes, head), name="encoder_unet")
     if pretrained:
-        _load_weights(model, channels, folded)
+        _load_weights(model, channels)
     return model
 
 
-def _stage(x, number: int, stage: tuple[int, int, int, int, int], folded: bool):
+def _stage(x, number: int, stage: tuple[int, int, int, int, int], frozen: bool):
     expansion, width, repeats, stride, kernel = stage
     for repeat in range(repeats):
         name, before = f"stage{number}_{repeat}", x
         if expansion > 1:
-            x = _unit(x, f"{name}_expand", layers.Conv2D, expansion * x.shape[-1], 1, 1, folded)
+            x = _unit(x, f"{name}_expand", layers.Conv2D, expansion * x.shape[-1], 1, 1,
+                      frozen)  # fmt: skip
         x = _unit(x, f"{name}_depthwise", layers.DepthwiseConv2D, None, kernel,
-                  stride if repeat == 0 else 1, folded)  # fmt: skip
-        x = _unit(x, f"{name}_project", layers.Conv2D, width, 1, 1, folded, activate=False)
+                  stride if repeat == 0 else 1, frozen)  # fmt: skip
+        x = _unit(x, f"{name}_project", layers.Conv2D, width, 1, 1, frozen,
+                  activate=False)  # fmt: skip
         if before.shape[-1] == width and repeat:
             x = layers.Add(name=f"{name}_add")([x, before])
     return x
 
 
-def _unit(x, name: str, layer, width, kernel: int, stride: int, folded: bool, activate=True):
+def _unit(x, name: str, layer, width, kernel: int, stride: int, frozen: bool, activate=True):
     size = {} if width is None else {"filters": width}
-    x = layer(**size, kernel_size=kernel, strides=stride, padding="same", use_bias=folded,
-              name=name)(x)  # fmt: skip
-    if not folded:
+    x = layer(**size, kernel_size=kernel, strides=stride, padding="same", use_bias=frozen,
+              name=name, trainable=not frozen)(x)  # fmt: skip
+    if not frozen:
         x = layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_act")(x) if activate else x
 
@@ -113,7 +117,7 @@ def _torch_names() -> Iterator[tuple[str, str, str]]:
             block += 1
 
 
-def _load_weights(model: keras.Model, channels: int, folded: bool) -> None:
+def _load_weights(model: keras.Model, channels: int) -> None:
     weights = lite0_weights()
     for ours, conv, norm in _torch_names():
         kernel = weights[f"{conv}.weight"]
@@ -126,10 +130,11 @@ def _load_weights(model: keras.Model, channels: int, folded: bool) -> None:
         gamma, beta, mean, variance = (
             weights[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
         )
-        if folded:
+        layer = model.get_layer(ours)
+        if layer.use_bias:
             scale = gamma / np.sqrt(variance + EPSILON)
             axis = (1, 1, -1, 1) if "depthwise" in ours else (1, 1, 1, -1)
-            model.get_layer(ours).set_weights([kernel * scale.reshape(axis), beta - mean * scale])
+            layer.set_weights([kernel * scale.reshape(axis), beta - mean * scale])
         else:
-            model.get_layer(ours).set_weights([kernel])
+            layer.set_weights([kernel])
             model.get_layer(f"{ours}_norm").set_weights([gamma, beta, mean, variance])
