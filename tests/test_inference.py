@@ -16,7 +16,7 @@ def brightness():
 
 
 def experiment(**overrides):
-    return load_experiment("sample", overrides)
+    return load_experiment("sample", {"predict.flips": [], **overrides})
 
 
 def test_probabilities_have_the_pictures_own_size_and_place(brightness):

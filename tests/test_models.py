@@ -104,16 +104,23 @@ def test_a_model_comes_back_from_its_file(tmp_path):
 
 
 def test_classes_come_from_the_card_and_weights_from_the_seed():
-    knobs = {"model.widths": [4, 6], "model.up_widths": [4], "seed": 5}
+    knobs = {"model.name": "unet", "model.widths": [4, 6], "model.up_widths": [4], "seed": 5}
     one, two = (build_model(load_experiment("sample", knobs)) for _ in range(2))
     assert one.output_shape == (None, None, None, 4)
     for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_knobs_that_do_not_fit_name_the_experiment():
-    with pytest.raises(ConfigError, match="sample: 2 widths need 1 up_widths"):
-        build_model(load_experiment("sample", {"model.widths": [4, 6]}))
+@pytest.mark.parametrize(
+    ("knobs", "offence"),
+    [
+        ({"name": "unet", "widths": [4, 6]}, "2 widths need 1 up_widths"),
+        ({"name": "encoder_unet", "up_widths": [8, 8]}, "2 up_widths; encoder_unet needs 4 or 5"),
+    ],
+)
+def test_knobs_that_do_not_fit_name_the_experiment(knobs, offence):
+    with pytest.raises(ConfigError, match=f"sample: {offence}"):
+        build_model(load_experiment("sample", {"model": knobs}))
 
 
 def test_a_saved_model_loads_in_a_process_that_built_none(tmp_path):

@@ -11,6 +11,7 @@ from defectmill.training import MEASURE, compile_model, fit, make_callbacks
 from fake_competition import write_fake_competition
 
 SMALL = {
+    "model.name": "unet",
     "model.widths": [4, 8],
     "model.up_widths": [4],
     "data.shape": [16, 32],

@@ -51,7 +51,11 @@ def build_encoder_unet(
         pretrained: ImageNet weights in the encoder, else random ones.
         frozen: of the stem and the seven stages, how many stay as they are; their batch
             normalisation is folded into their convolutions, which is faster.
+    Raises:
+        ValueError: neither four nor five up_widths.
     """
+    if len(up_widths) not in (len(SKIPS), len(SKIPS) + 1):
+        raise ValueError(f"{len(up_widths)} up_widths; encoder_unet needs 4 or 5")
     inputs = keras.Input((None, None, channels), name="image")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(inputs)
     x = PadToMultiple(32)(x)
