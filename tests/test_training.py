@@ -7,7 +7,7 @@ from defectmill import config
 from defectmill.config import load_experiment
 from defectmill.models import build_model
 from defectmill.sequence import DefectSequence
-from defectmill.training import MEASURE, compile_model, fit, make_callbacks
+from defectmill.training import MEASURE, CosineRate, compile_model, fit, make_callbacks
 from fake_competition import write_fake_competition
 
 SMALL = {
@@ -22,8 +22,9 @@ SMALL = {
 }
 
 
-def callback(experiment, kind):
-    (found,) = [c for c in make_callbacks(experiment, "c.keras", "h.csv") if isinstance(c, kind)]
+def callback(experiment, kind, total_steps=9):
+    callbacks = make_callbacks(experiment, "c.keras", "h.csv", total_steps)
+    (found,) = [c for c in callbacks if isinstance(c, kind)]
     return found
 
 
@@ -47,16 +48,14 @@ def test_knobs_reach_early_stop_and_checkpoint():
 
 
 def test_cosine_climbs_to_the_rate_and_falls_to_zero():
-    knobs = {**SMALL, "training.schedule": "cosine", "training.warmup_steps": 10,
+    knobs = {"training.schedule": "cosine", "training.warmup_steps": 10,
              "training.learning_rate": 0.004}  # fmt: skip
-    experiment = load_experiment("sample", knobs)
-    model = build_model(experiment)
-    compile_model(model, experiment, total_steps=110)
-    rate = model.optimizer._learning_rate
-    assert float(rate(10)) == pytest.approx(0.004)
-    assert float(rate(0)) == pytest.approx(0.00004)
-    assert float(rate(60)) == pytest.approx(0.002, rel=1e-3)
-    assert float(rate(110)) == pytest.approx(0, abs=1e-8)
+    cosine = callback(load_experiment("sample", knobs), CosineRate, total_steps=110)
+    assert cosine.at(0) == pytest.approx(0.00004)
+    assert cosine.at(5) == pytest.approx(0.00202)
+    assert cosine.at(10) == pytest.approx(0.004)
+    assert cosine.at(60) == pytest.approx(0.002)
+    assert cosine.at(110) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
@@ -69,7 +68,7 @@ def test_a_pretrained_encoder_moves_at_a_share_of_the_rate(optimizer):
     knobs = {"optimizer": optimizer, "learning_rate": 0.01, "encoder_rate": 0.1,
              "schedule": "reduce"}  # fmt: skip
     before = {v.path: v.numpy() for v in model.trainable_variables}
-    compile_model(model, load_experiment("sample", {"training": knobs}), 10)
+    compile_model(model, load_experiment("sample", {"training": knobs}))
     rng = np.random.default_rng(0)
     model.train_on_batch(rng.uniform(0, 1, (2, 8, 9, 1)), rng.integers(0, 2, (2, 8, 9, 4)))
     moved = {v.path: np.abs(v.numpy() - before[v.path]).max() for v in model.trainable_variables}
@@ -106,3 +105,15 @@ def test_fit_keeps_the_best_epoch_and_its_history(experiment):
     model = keras.models.load_model(experiment.output / "checkpoint.keras")
     measured = model.evaluate(check, verbose=0, return_dict=True)
     assert measured["foreground_dice"] == pytest.approx(history[MEASURE].max(), abs=1e-4)
+
+
+def test_the_cosine_reaches_the_optimizer():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+    rates, cosine = [], CosineRate(0.1, 1, 4)
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: rates.append(float(model.optimizer.learning_rate))
+    )
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), batch_size=1, callbacks=[cosine, note], verbose=0)
+    assert rates == pytest.approx([cosine.at(step) for step in range(4)])

@@ -1,5 +1,6 @@
 """Training: compile, callbacks, fit."""
 
+import math
 import os
 from pathlib import Path
 
@@ -43,21 +44,36 @@ class AdamW(_SlowEncoder, keras.optimizers.AdamW):
     """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
 
 
-def compile_model(model: keras.Model, experiment: Experiment, total_steps: int) -> None:
-    """Compile with the experiment's loss, optimizer and schedule, and the foreground measure."""
+class CosineRate(keras.callbacks.Callback):
+    """Linear warm-up from a hundredth of the rate, then half a cosine to 0, step by step.
+
+    Loshchilov & Hutter 2016, arXiv:1608.03983. A callback because Keras traces a schedule object
+    once for every weight that decays: half a minute before the first step, and slower ones after.
+    """
+
+    def __init__(self, rate: float, warmup_steps: int, total_steps: int):
+        super().__init__()
+        self.rate, self.warmup_steps, self.total_steps = rate, warmup_steps, total_steps
+
+    def at(self, step: int) -> float:
+        """Rate of a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.rate * (0.01 + 0.99 * step / self.warmup_steps)
+        rest = max(1, self.total_steps - self.warmup_steps)
+        return self.rate * 0.5 * (1 + math.cos(math.pi * (step - self.warmup_steps) / rest))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = self.at(int(self.model.optimizer.iterations))
+
+
+def compile_model(model: keras.Model, experiment: Experiment) -> None:
+    """Compile with the experiment's loss and optimizer, and the foreground measure."""
     knobs = experiment.training
-    rate: float | keras.optimizers.schedules.LearningRateSchedule = knobs.learning_rate
-    if knobs.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=rate / 100,
-            warmup_target=rate,
-            warmup_steps=knobs.warmup_steps,
-            decay_steps=max(1, total_steps - knobs.warmup_steps),
-        )
+    decay = knobs.weight_decay if knobs.optimizer == "adamw" else knobs.weight_decay or None
     optimizer = {"adam": Adam, "adamw": AdamW}[knobs.optimizer](
-        rate,
+        knobs.learning_rate,
         encoder_rate=knobs.encoder_rate,
-        weight_decay=knobs.weight_decay,
+        weight_decay=decay,
         clipnorm=None,
         global_clipnorm=knobs.clipnorm or None,
         use_ema=bool(knobs.ema),
@@ -72,7 +88,9 @@ def compile_model(model: keras.Model, experiment: Experiment, total_steps: int) 
     )
 
 
-def make_callbacks(experiment: Experiment, checkpoint: Path, history: Path) -> list:
+def make_callbacks(
+    experiment: Experiment, checkpoint: Path, history: Path, total_steps: int
+) -> list:
     """Best checkpoint, early stop and rate reducer by the foreground Dice of the held-out fold."""
     knobs = experiment.training
     best = {"monitor": MEASURE, "mode": "max"}
@@ -85,7 +103,9 @@ def make_callbacks(experiment: Experiment, checkpoint: Path, history: Path) -> l
         keras.callbacks.CSVLogger(history),
         keras.callbacks.EarlyStopping(patience=knobs.early_stop, **best),
     ]
-    if knobs.schedule == "reduce":
+    if knobs.schedule == "cosine":
+        callbacks.append(CosineRate(knobs.learning_rate, knobs.warmup_steps, total_steps))
+    else:
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
                 factor=knobs.reducer_factor, patience=knobs.reducer_patience, **best
@@ -107,13 +127,13 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.keras"
     checkpoint.unlink(missing_ok=True)
-    compile_model(model, experiment, len(train))
+    compile_model(model, experiment)
     model.fit(
         train,
         validation_data=held_out,
         epochs=train.epochs,
         steps_per_epoch=train.steps_per_epoch,
-        callbacks=make_callbacks(experiment, checkpoint, folder / "history.csv"),
+        callbacks=make_callbacks(experiment, checkpoint, folder / "history.csv", len(train)),
         shuffle=False,  # the Sequence has its own order
         verbose=2 if os.environ.get("DEFECTMILL_BATCH") else "auto",
     )
