@@ -65,7 +65,7 @@ def test_loading_leaves_the_overrides_alone(write):
         ("trainin: {}", "unknown knob 'trainin'; did you mean 'training'?"),
         ("training: {epochs: many}", "knob 'training.epochs' = 'many'"),
         ("training: {epochs: 0}", "knob 'training.epochs' = 0"),
-        ("training: {optimizer: adm}", "'adam'"),
+        ("training: {schedule: cosin}", "'cosine'"),
         ("training: {loss: {dise: 1}}", "'dise'"),
         ("data: {shape: [64]}", "data.shape"),
         ("data: {shape: [64, 8]}", "knob 'data.shape.1' = 8"),

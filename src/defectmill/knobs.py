@@ -76,7 +76,7 @@ class TrainingKnobs(Knobs):
     """How it learns.
 
     One epoch is `steps` batches, or every image once where steps is 0. encoder_rate: the learning
-    rate of a pretrained encoder as a share of the decoder's.
+    rate of a pretrained encoder as a share of the decoder's. weight_decay: decoupled, as AdamW's.
     """
 
     epochs: Positive = 10
@@ -84,7 +84,6 @@ class TrainingKnobs(Knobs):
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     encoder_rate: Share = 1.0
-    optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clipnorm: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -97,7 +96,6 @@ class TrainingKnobs(Knobs):
     early_stop: Positive = 10
     reducer_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     reducer_patience: Positive = 4
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
 
 
 class PredictKnobs(Knobs):

@@ -14,8 +14,13 @@ from defectmill.sequence import DefectSequence
 MEASURE = "val_foreground_dice"
 
 
-class _SlowEncoder:
-    """For an optimizer: pretrained weights move at a share of the rate of fresh ones."""
+@keras.saving.register_keras_serializable(package="defectmill")
+class Adam(keras.optimizers.Adam):
+    """Adam; pretrained weights move at a share of the rate of fresh ones.
+
+    Kingma & Ba 2014, arXiv:1412.6980; with weight decay it is AdamW, Loshchilov & Hutter 2017,
+    arXiv:1711.05101.
+    """
 
     def __init__(self, *args, encoder_rate: float = 1.0, **kwargs):
         super().__init__(*args, **kwargs)
@@ -32,16 +37,6 @@ class _SlowEncoder:
 
     def get_config(self):
         return {**super().get_config(), "encoder_rate": self.encoder_rate}
-
-
-@keras.saving.register_keras_serializable(package="defectmill")
-class Adam(_SlowEncoder, keras.optimizers.Adam):
-    """Adam (Kingma & Ba 2014, arXiv:1412.6980)."""
-
-
-@keras.saving.register_keras_serializable(package="defectmill")
-class AdamW(_SlowEncoder, keras.optimizers.AdamW):
-    """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
 
 
 class CosineRate(keras.callbacks.Callback):
@@ -69,11 +64,10 @@ class CosineRate(keras.callbacks.Callback):
 def compile_model(model: keras.Model, experiment: Experiment) -> None:
     """Compile with the experiment's loss and optimizer, and the foreground measure."""
     knobs = experiment.training
-    decay = knobs.weight_decay if knobs.optimizer == "adamw" else knobs.weight_decay or None
-    optimizer = {"adam": Adam, "adamw": AdamW}[knobs.optimizer](
+    optimizer = Adam(
         knobs.learning_rate,
         encoder_rate=knobs.encoder_rate,
-        weight_decay=decay,
+        weight_decay=knobs.weight_decay or None,
         clipnorm=None,
         global_clipnorm=knobs.clipnorm or None,
         use_ema=bool(knobs.ema),
