@@ -80,6 +80,7 @@ def compile_model(model: keras.Model, experiment: Experiment) -> None:
         metrics=[ForegroundDice(len(experiment.card.classes), head)],
         jit_compile=False,  # slower on a CPU, and compiles anew for every size of picture
     )
+    optimizer.build(model.trainable_variables)  # or TensorFlow traces the first step twice
 
 
 def make_callbacks(
