@@ -100,22 +100,36 @@ def test_rules_for_another_number_of_classes_are_not_written(tmp_path):
 
 
 def test_a_class_of_few_pictures_leans_on_the_others():
-    """Thirty pictures of two classes say that small blobs are false, one of a third that not."""
-    probs = np.stack([MAP] * 3, 2)
-    common, rare = np.zeros((2, 3, 5, 3), np.uint8)
-    common[LARGE, :2] = 1
-    rare[SMALL, 2] = 1
-    many, one = (probs * [1, 1, 0], common), (probs * [0, 0, 1], rare)
+    """Thirty pictures of nine classes say that small blobs are false, one of a tenth that not."""
+    probs = np.stack([MAP] * 10, 2)
+    common, rare = np.zeros((2, 3, 5, 10), np.uint8)
+    common[LARGE, :9] = 1
+    rare[SMALL, 9] = 1
+    is_rare = np.arange(10) == 9
+    many, one = (probs * ~is_rare, common), (probs * is_rare, rare)
 
     def choose(pairs):
-        return choose_rules(pairs, [0.5], [0, 0.3], [10] * 3, exclusive=False)
+        return choose_rules(pairs, [0.5], [0, 0.3], [10] * 10, exclusive=False)
 
     rules, tried = choose([many] * 30 + [one])
-    assert rules == [Rule(0.5, 0.5, 3)] * 3
-    alone = tried[tried["ClassId"] == 3].set_index("area_share")["pooled_dice"]
+    assert rules == [Rule(0.5, 0.5, 3)] * 10
+    alone = tried[tried["ClassId"] == 10].set_index("area_share")["pooled_dice"]
     assert alone[0] > alone[0.3]
     # With as many pictures of its own it goes its own way.
-    assert choose([many, one] * 30)[0] == [Rule(0.5, 0.5, 3)] * 2 + [Rule(0.5, 0.5, 0)]
+    assert choose([many, one] * 30)[0] == [Rule(0.5, 0.5, 3)] * 9 + [Rule(0.5, 0.5, 0)]
+
+
+def test_false_alarms_weigh_as_much_as_the_defects_of_their_class():
+    """One defect found in one image does not pay for two alarms, however many images are clean."""
+    seen, clean = np.zeros((2, 3, 5, 1), np.uint8)
+    seen[LARGE] = 1
+    nothing = np.zeros((3, 5, 1))
+    pairs = [(MAP[:, :, None], seen)] + [(MAP[:, :, None], clean)] * 2 + [(nothing, clean)] * 500
+    rules, tried = choose_rules(pairs, [0.5], [0], [3], exclusive=False)
+    both, pooled = 2 * seen.sum(), tried["pooled_dice"].iloc[0]
+    wanted = both / (seen.sum() + (MAP > 0.5).sum()) - 2 + pooled
+    assert tried["gain"].iloc[0] == pytest.approx(wanted)
+    assert rules == [Rule(1.0, 1.0, 0)]
 
 
 def test_typical_area_is_the_median_mask_of_the_class():

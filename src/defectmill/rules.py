@@ -34,12 +34,12 @@ def choose_rules(
 ) -> tuple[list[Rule], pd.DataFrame]:
     """Choose the rule of each class on held-out pictures.
 
-    The gain of a rule is its mean Dice over the images (the score), less that of the empty
-    answer, plus its pooled Dice: the score alone is nearly blind to a rare class, of which one
-    false alarm costs what one found defect gains. Five pictures of a class do not carry a choice
-    among hundreds of rules, so its gain is drawn towards the mean gain of all classes (partial
-    pooling, as of `PRIOR` more pictures); minimum areas are shares of the typical mask of the
-    class, which makes rules of different classes comparable. No gain: the class stays empty.
+    The gain of a rule is what it adds to the score of the empty answer, for each image that has
+    the class (a false alarm costs 1, a found defect earns its Dice), plus its pooled Dice, which
+    a large defect rules. Five pictures of a class do not carry a choice among hundreds of rules,
+    so its gain is drawn towards the mean gain of all classes (partial pooling, as of `PRIOR` more
+    pictures); counted by image with the class, and with minimum areas in shares of its typical
+    mask, rules of rare and of common classes compare. No gain: the class stays empty.
 
     Args:
         maps: (probs, truth), both (H, W, C), of held-out pictures, read once.
@@ -67,7 +67,8 @@ def choose_rules(
     pooled = np.nan_to_num([pooled_dice(*(x[:, c] for x in (both, true, guessed)))
                             for c in range(len(areas))])  # fmt: skip
     n_true = (true[:, :, :1] > 0).sum(axis=0)
-    gain = mean - (1 - n_true / len(counts)) + pooled
+    added = mean * len(counts) - (len(counts) - n_true)
+    gain = added / np.maximum(n_true, 1) + pooled
     drawn = (n_true * gain + PRIOR * gain.mean(axis=0)) / (n_true + PRIOR)
     best = drawn.argmax(axis=1)
     chosen = [
