@@ -66,7 +66,7 @@ predict: submissions/$(EXPERIMENT).csv
 ## report: 05, scores and report.html
 report: $(O)/report.html
 
-$(O)/eda.csv: notebooks/01_eda.ipynb $(BASE) $S/plots.py $(K)/labels.json $(IN)/dataset.json
+$(O)/eda.csv: notebooks/01_eda.ipynb $(BASE) $S/plots.py $S/overlays.py $(K)/labels.json $(IN)/dataset.json
 	@$(NOTEBOOK)
 
 $(O)/images.csv: notebooks/02_labels.ipynb $(BASE) $(FOLDS) $(K)/labels.json $(IN)/dataset.json
@@ -78,7 +78,7 @@ $(O)/model.keras: notebooks/03_train.ipynb $(BASE) $(NETWORK) $(K)/train.json $(
 submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(BASE) $(MASKS) $(K)/predict.json $(O)/model.keras
 	@$(NOTEBOOK)
 
-$(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/scores.py $S/runner.py submissions/$(EXPERIMENT).csv
+$(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/overlays.py $S/scores.py $S/runner.py submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
 
 # The knobs of each stage, touched only where they change; SET counts as part of the experiment.

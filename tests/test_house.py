@@ -17,8 +17,8 @@ from defectmill.config import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LIGHT = ["rle", "labels", "folds", "audit", "images", "scores", "submission",
-         "plots", "postprocess", "rules", "config", "cards",
-         "datasets.__main__", "datasets.magnetic_tile"]  # fmt: skip
+         "plots", "overlays", "kaggle", "postprocess", "rules", "config", "cards",
+         "datasets.__main__", "datasets.magnetic_tile", "datasets.severstal"]  # fmt: skip
 LINUX = {
     "sys_platform": "linux",
     "os_name": "posix",

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from defectmill.losses import DefectLoss, ForegroundDice
+from defectmill.losses import DefectLoss, ForegroundDice, flat_dice
 
 # One picture of 1 x 4 pixels, two classes: class 1 at pixels 0 and 1, class 2 at pixel 2.
 TRUTH = np.array([[1, 0], [1, 0], [0, 1], [0, 0]], np.float32).reshape(1, 1, 4, 2)
@@ -35,6 +35,22 @@ def test_dice_loss_by_hand():
     prediction = np.array([[1, 0], [0, 0.5], [0, 0.5], [0, 0]], np.float32).reshape(TRUTH.shape)
     got = value("multilabel", {"dice": 1}, TRUTH, prediction)
     assert got == pytest.approx(1 - (2 / 3 + 1 / 2) / 2, abs=1e-5)
+
+
+def test_flat_dice_takes_all_classes_as_one_mask():
+    # 2 * (1 + 0.5) + 1 over 3 + 2 + 1.
+    prediction = np.array([[1, 0], [0, 0.5], [0, 0.5], [0, 0]], np.float32).reshape(TRUTH.shape)
+    assert float(flat_dice(TRUTH, prediction)) == pytest.approx(4 / 6)
+    assert value("multilabel", {"flat_dice": 1}, TRUTH, prediction) == pytest.approx(2 / 6)
+    with_background = np.concatenate([np.ones((1, 1, 4, 1), np.float32), prediction], axis=-1)
+    assert float(flat_dice(TRUTH, with_background)) == pytest.approx(4 / 6)
+
+
+def test_foreground_dice_is_not_fooled_by_masks_of_minus_two_to_the_63():
+    metric = ForegroundDice(2, "multilabel")
+    broken = np.where(TRUTH == 1, 1, np.float32(-(2.0**63)))
+    metric.update_state(broken, TRUTH)
+    assert float(metric.result()) == 1
 
 
 def test_background_never_earns_dice():

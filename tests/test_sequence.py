@@ -112,6 +112,27 @@ def test_image_and_mask_move_together(competition, augment):
         assert (bright & (masks[..., 1] == 1)).sum() > 0.6 * max(bright.sum(), masks.sum())
 
 
+def test_the_capstones_bugs_are_off_and_do_what_they_are_called(competition):
+    whole = {"mode": "resize", "images": "defects"}
+    masks = make(competition, **whole)[0][1]
+    broken = make(competition, nan_masks=True, **whole)[0][1]
+    assert set(np.unique(masks)) == {0, 1}
+    np.testing.assert_array_equal(broken[..., 1], masks[..., 1])  # class 2 is there
+    assert (broken[..., 0] == -(2.0**63)).all()  # class 1 is not
+
+    def order(sequence):
+        levels = [int(i[-1, -1, 0]) for n in range(len(sequence)) for i in sequence[n][0]]
+        return np.reshape(levels, (sequence.epochs, -1)).tolist()
+
+    fresh, stale = (order(make(competition, mode="resize", epochs=3, repeat_order=repeats))
+                    for repeats in (False, True))  # fmt: skip
+    assert fresh[0] != fresh[1]
+    assert stale[0] == stale[1] == stale[2] == fresh[0]
+    short = make(competition, mode="resize", drop_tail=True)
+    assert sum(len(short[n][0]) for n in range(len(short))) == 4
+    assert len(make(competition, batch_size=32, drop_tail=True)[0][0]) == 5
+
+
 def test_only_images_with_defects_when_asked(competition):
     sequence = make(competition, images="defects")
     assert sequence.image_ids == ["0.png", "1.png"]

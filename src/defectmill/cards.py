@@ -24,6 +24,9 @@ class Card(BaseModel):
             images with the same part stay together. Empty: names say nothing.
         group_gap: where parts are running numbers of shots, numbers at most this far apart
             are shots of one part.
+        shape: (height, width) of every picture, where the dataset promises one.
+        partial: train.csv labels more pictures than train_images holds, and may.
+        slug: the competition's name in its address at Kaggle, where it has one.
         notes: how input/<dataset> was made and what was odd, written by its adapter.
     """
 
@@ -38,6 +41,9 @@ class Card(BaseModel):
     licence: str = "not stated"
     citation: str = ""
     source: str = ""
+    shape: tuple[int, int] | None = None
+    partial: bool = False
+    slug: str = ""
     notes: tuple[str, ...] = ()
 
     @field_validator("classes")
@@ -58,6 +64,11 @@ class Card(BaseModel):
         """Colours in the order of the channels."""
         return [c.colour for c in self.classes]
 
+    @property
+    def shades(self) -> list[tuple[float, ...]]:
+        """The colours as Matplotlib takes them, 0..1."""
+        return [tuple(part / 255 for part in colour) for colour in self.colours]
+
 
 def _classes(*pairs: tuple[str, tuple[int, int, int]]) -> tuple[DefectClass, ...]:
     return tuple(DefectClass(id=i, name=n, colour=c) for i, (n, c) in enumerate(pairs, 1))
@@ -77,6 +88,22 @@ CARDS = {
             ),
             licence="MIT (drawn by this project)",
             source="defectmill.datasets.sample",
+        ),
+        Card(
+            name="severstal",
+            title="Severstal: Steel Defect Detection",
+            # Kaggle gives no names. Four shades of viridis, as the capstone's figures.
+            classes=_classes(
+                ("class 1", (59, 82, 139)),
+                ("class 2", (33, 145, 140)),
+                ("class 3", (94, 201, 98)),
+                ("class 4", (253, 231, 37)),
+            ),
+            shape=(256, 1600),
+            slug="severstal-steel-defect-detection",
+            licence="competition rules; not redistributed",
+            citation="PAO Severstal: Steel Defect Detection, Kaggle, 2019",
+            source="https://www.kaggle.com/competitions/severstal-steel-defect-detection",
         ),
         Card(
             name="magnetic-tile",

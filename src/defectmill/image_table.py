@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from defectmill.images import ImageError, read_image
+from defectmill.cards import Card
+from defectmill.images import ImageError, read_image, read_shape
 from defectmill.labels import LabelError, runs_by_image
 from defectmill.rle import RleError, check_rle, rle_area
 
@@ -41,6 +42,26 @@ def make_image_table(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
     images = classes_by_image(labels)
     images[["height", "width"]] = np.array(sizes, int).reshape(-1, 2)
     return images[["ImageId", "height", "width", "classes"]]
+
+
+def share_table(labels: pd.DataFrame, folder: Path, card: Card) -> pd.DataFrame:
+    """Say how much of each image each class covers.
+
+    Args:
+        folder: where the files are; of images without one the card must promise the shape.
+    Returns:
+        One row an image: ImageId, num_total_masks, and defect_0, defect_1... in the order of
+        the channels: the class's area as a share of the image.
+    Raises:
+        ImageError: no size can be had.
+    """
+    rows = []
+    for image_id, runs in runs_by_image(labels).items():
+        height, width = card.shape or read_shape(folder / image_id)
+        shares = [rle_area(runs.get(kind.id, "")) / (height * width) for kind in card.classes]
+        rows.append((image_id, len(runs), *shares))
+    channels = [f"defect_{kind.id - 1}" for kind in card.classes]
+    return pd.DataFrame(rows, columns=["ImageId", "num_total_masks", *channels])
 
 
 def read_image_table(csv: Path) -> pd.DataFrame:

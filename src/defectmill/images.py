@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
@@ -41,6 +42,19 @@ def read_image(path: Path, channels: int = 1) -> np.ndarray:
     if image is None:
         raise ImageError(f"{path}: not a readable picture ({data.size} bytes)")
     return image[:, :, None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_shape(path: Path) -> tuple[int, int]:
+    """Read a picture's (height, width) off its header, without decoding it.
+
+    Raises:
+        ImageError: the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: not a readable picture ({error})") from error
 
 
 def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:

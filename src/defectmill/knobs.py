@@ -36,6 +36,10 @@ class DataKnobs(Knobs):
     resize: whole pictures brought to `shape`; crop: windows of `shape` at the scale `scale`,
     `defect_share` of them around a defect of classes in turn. `zoom` is the range of a crop's
     further scale, drawn log-uniformly.
+
+    Three bugs of the Severstal capstone, to show what they do: nan_masks (an absent class's mask
+    is NaN cast to an integer, -2^63, at every pixel), repeat_order (every epoch in the order of
+    the first), drop_tail (the last partial batch is never shown).
     """
 
     mode: Literal["resize", "crop"] = "crop"
@@ -46,6 +50,9 @@ class DataKnobs(Knobs):
     images: Literal["all", "defects"] = "all"
     defect_share: Share = 0.8
     augment: str = "flips"
+    nan_masks: bool = False
+    repeat_order: bool = False
+    drop_tail: bool = False
 
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> "DataKnobs":
@@ -77,6 +84,7 @@ class TrainingKnobs(Knobs):
 
     One epoch is `steps` batches, or every image once where steps is 0. encoder_rate: the learning
     rate of a pretrained encoder as a share of the decoder's. weight_decay: decoupled, as AdamW's.
+    metrics: measured beside the foreground Dice.
     """
 
     epochs: Positive = 10
@@ -87,12 +95,15 @@ class TrainingKnobs(Knobs):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clipnorm: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    schedule: Literal["reduce", "cosine"] = "reduce"
+    schedule: Literal["constant", "reduce", "cosine"] = "reduce"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    loss: dict[Literal["cross_entropy", "dice", "focal"], Annotated[float, Field(ge=0)]] = {
+    loss: dict[
+        Literal["cross_entropy", "dice", "flat_dice", "focal"], Annotated[float, Field(ge=0)]
+    ] = {
         "cross_entropy": 1.0,
         "dice": 1.0,
     }
+    metrics: tuple[Literal["flat_dice"], ...] = ()
     early_stop: Positive = 10
     reducer_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     reducer_patience: Positive = 4

@@ -53,7 +53,7 @@ def read_csv(csv: Path | str) -> pd.DataFrame:
         raise LabelError(f"{csv}: not a CSV table: {error}") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise LabelError(f"{csv} row 2: has more cells than the header")
-    layout = "2019" if "ImageId_ClassId" in table else "current"
+    layout = layout_of(table)
     missing = [c for c in LAYOUTS[layout] if c not in table]
     if missing:
         raise LabelError(
@@ -80,15 +80,22 @@ def read_csv(csv: Path | str) -> pd.DataFrame:
     ).astype({"ImageId": str, "ClassId": int})
 
 
+def layout_of(table: pd.DataFrame) -> str:
+    """Tell the layout of a table by its columns."""
+    return "2019" if LAYOUTS["2019"][0] in table else "current"
+
+
 def read_labels(
-    csv: Path | str, image_ids: Iterable[str] | None = None, n_classes: int | None = None
-) -> pd.DataFrame:
+    csv: Path | str, image_ids: Iterable[str] | None = None, n_classes: int | None = None,
+    partial: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """Read a label table with one row for every (image, class).
 
     Args:
         csv: either layout; classes that an image lacks may be an empty cell or no row.
         image_ids: all images there are; those without a row are clean. None: those named.
         n_classes: class ids run from 1 to this; None: up to the largest one named.
+        partial: leave rows of other images than `image_ids` out, where else they are an error.
     Returns:
         ImageId, ClassId, EncodedPixels ("" where clean), hasMask; in the order of `image_ids`
         (else of the file), then by class.
@@ -101,6 +108,8 @@ def read_labels(
     if len(set(known)) < len(known):
         raise LabelError(f"image id {max(known, key=known.count)!r} is given twice, for {csv}")
     n_classes = n_classes or int(table["ClassId"].max() if len(table) else 1)
+    if partial:
+        table = table[table["ImageId"].isin(known)]
     _check_rows(table, Path(csv), set(known), n_classes)
     pairs = pd.MultiIndex.from_product(
         [known, range(1, n_classes + 1)], names=["ImageId", "ClassId"]
@@ -114,13 +123,17 @@ def read_labels(
 def write_labels(labels: pd.DataFrame, csv: Path, layout: str) -> None:
     """Write a label table; "current" lists defects only, "2019" every pair."""
     if layout == "2019":
-        combined = labels["ImageId"] + "_" + labels["ClassId"].astype(str)
-        table = pd.DataFrame(
-            {"ImageId_ClassId": combined, "EncodedPixels": labels["EncodedPixels"]}
-        )
+        table = labels.assign(ImageId_ClassId=_pair_ids(labels))[LAYOUTS["2019"]]
     else:
         table = labels.loc[labels["EncodedPixels"] != "", LAYOUTS["current"]]
     table.to_csv(csv, index=False, lineterminator="\n")
+
+
+def with_pair_ids(labels: pd.DataFrame) -> pd.DataFrame:
+    """Show a label table with Kaggle's combined id: ImageId_ClassId, EncodedPixels, ImageId,
+    ClassId, hasMask."""
+    columns = [*LAYOUTS["2019"], "ImageId", "ClassId", "hasMask"]
+    return labels.assign(ImageId_ClassId=_pair_ids(labels))[columns]
 
 
 def draw_masks(
@@ -163,6 +176,10 @@ def runs_by_image(labels: pd.DataFrame) -> dict[str, dict[int, str]]:
     return runs
 
 
+def _pair_ids(labels: pd.DataFrame) -> pd.Series:
+    return labels["ImageId"] + "_" + labels["ClassId"].astype(str)
+
+
 def _read_class_id(text: str) -> int:
     if not _CLASS_ID.fullmatch(text):
         raise LabelError(f"class id {text!r} is not a whole number of up to four digits")
@@ -171,8 +188,8 @@ def _read_class_id(text: str) -> int:
 
 def _check_rows(table: pd.DataFrame, csv: Path, known: set[str], n_classes: int) -> None:
     seen: dict[tuple[str, int], int] = {}
-    for row, (image_id, class_id, rle) in enumerate(table.itertuples(index=False), 2):
-        where = f"{csv} row {row}"
+    for index, image_id, class_id, rle in table.itertuples():
+        row, where = index + 2, f"{csv} row {index + 2}"
         if image_id not in known:
             raise LabelError(f"{where}: no image file {image_id!r}")
         if not 1 <= class_id <= n_classes:

@@ -11,17 +11,29 @@ EPSILON = 1e-6
 
 
 @keras.saving.register_keras_serializable(package="defectmill")
+def flat_dice(y_true, y_pred):
+    """Soft Dice of a batch, all classes and pictures as one mask, smoothed by 1: a scalar.
+
+    The capstone's "Dice coefficient". Background is no part of it.
+    """
+    y_pred = y_pred[..., -y_true.shape[-1] :]
+    both = ops.sum(y_true * y_pred)
+    return (2 * both + 1) / (ops.sum(y_true) + ops.sum(y_pred) + 1)
+
+
+@keras.saving.register_keras_serializable(package="defectmill")
 class DefectLoss(keras.losses.Loss):
     """A weighted sum of cross-entropy, Dice loss and focal loss, right for its head.
 
     Cross-entropy and focal loss (Lin et al. 2017, arXiv:1708.02002, gamma 2) are means over
     pixels (and classes, multilabel). The Dice loss (Milletari et al. 2016, arXiv:1606.04797) is
     1 - the mean, over the defect classes present in the batch, of soft Dice pooled over the
-    batch; background never counts.
+    batch; background never counts. The flat Dice loss is 1 - the soft Dice of all classes and
+    pictures of the batch taken as one mask, as the Severstal capstone has it: large masks rule it.
 
     Args:
         head: multilabel or multiclass.
-        weights: {"cross_entropy" | "dice" | "focal": weight}.
+        weights: {"cross_entropy" | "dice" | "flat_dice" | "focal": weight}.
     """
 
     def __init__(self, head: str, weights: dict[str, float], name="loss", **kwargs):
@@ -30,7 +42,10 @@ class DefectLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         y_true = ops.cast(y_true, y_pred.dtype)
-        terms = {"cross_entropy": self._cross_entropy, "focal": self._focal, "dice": self._dice}
+        terms = {
+            "cross_entropy": self._cross_entropy, "focal": self._focal, "dice": self._dice,
+            "flat_dice": self._flat_dice,
+        }  # fmt: skip
         return sum(weight * terms[term](y_true, y_pred) for term, weight in self.weights.items())
 
     def _probability_of_truth(self, y_true, y_pred):
@@ -58,6 +73,9 @@ class DefectLoss(keras.losses.Loss):
         present = ops.cast(true > 0, dice.dtype)
         return ops.sum((1 - dice) * present) / ops.maximum(ops.sum(present), 1)
 
+    def _flat_dice(self, y_true, y_pred):
+        return 1 - flat_dice(y_true, y_pred)
+
     def get_config(self):
         return {**super().get_config(), "head": self.head, "weights": self.weights}
 
@@ -78,7 +96,7 @@ class ForegroundDice(keras.metrics.Metric):
         self.predicted = self.add_weight(shape=(n_classes,), initializer="zeros", name="predicted")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true = ops.cast(y_true, "float32")
+        y_true = ops.cast(y_true > 0, "float32")
         if self.head == "multiclass":
             y_pred = ops.one_hot(ops.argmax(y_pred, axis=-1), self.n_classes + 1)[..., 1:]
         else:

@@ -1,4 +1,4 @@
-"""Figures. Every function returns a Figure and shows nothing."""
+"""Charts. Every function returns a Figure and shows nothing."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from defectmill.cards import Card
@@ -26,38 +25,22 @@ plt.rcParams.update(
 )
 
 
-def overlay(image: np.ndarray, masks: np.ndarray, card: Card, opacity: float = 0.35) -> np.ndarray:
-    """Tint each class in its colour, with a full outline.
-
-    Args:
-        image: (H, W, 1 or 3) uint8; masks: (H, W, C) uint8.
-    Returns:
-        (H, W, 3) uint8.
-    """
-    picture = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    picture = picture.astype(np.float32)
-    for channel, colour in enumerate(card.colours):
-        inside = masks[:, :, channel].astype(bool)
-        inner = inside.copy()
-        for axis in (0, 1):
-            for step in (-1, 1):
-                inner &= np.roll(inside, step, axis)
-        picture[inside] += opacity * (np.array(colour) - picture[inside])
-        picture[inside & ~inner] = colour
-    return picture.round().astype(np.uint8)
-
-
 def plot_class_counts(images: pd.DataFrame, card: Card) -> Figure:
     """Images of each class and of none: how many, and which share of all."""
     counts = class_matrix(images, len(card.classes)).sum(axis=0)
     names = ["no defect", *card.class_names]
     values = np.array([(images["classes"] == "").sum(), *counts])
-    figure, axes = plt.subplots(figsize=(7, 0.42 * len(names) + 0.9))
-    bars = axes.barh(names, values, color=[GREY, *_colours(card)])
-    axes.bar_label(bars, [f"{v}  ({v / len(images):.1%})" for v in values], padding=4)
-    axes.invert_yaxis()
-    axes.set(xlabel="images", title=f"Images with each class, of {len(images)}")
-    axes.margins(x=0.2)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.42 * len(names) + 0.9), sharey=True)
+    for axes, numbers, shown, label in (
+        (left, values, "{:,.0f}", f"images, of {len(images):,}"),
+        (right, 100 * values / max(1, len(images)), "{:.1f} %", "share of all images [%]"),
+    ):
+        bars = axes.barh(names, numbers, color=[GREY, *card.shades])
+        axes.bar_label(bars, [shown.format(n) for n in numbers], padding=4)
+        axes.set_xlabel(label)
+        axes.margins(x=0.16)
+    left.invert_yaxis()
+    figure.suptitle("Images with each class", fontsize=10)
     return figure
 
 
@@ -82,7 +65,7 @@ def plot_areas(labels: pd.DataFrame, card: Card) -> Figure:
     figure, grid = plt.subplots(
         1, len(card.classes), figsize=(2.5 * len(card.classes), 2.4), sharex=True, squeeze=False
     )
-    for axes, kind, colour in zip(grid[0], card.classes, _colours(card), strict=True):
+    for axes, kind, colour in zip(grid[0], card.classes, card.shades, strict=True):
         mine = areas[present["ClassId"] == kind.id]
         axes.hist(mine, bins=edges, color=colour)
         median = f"median {mine.median():,.0f}" if len(mine) else "none"
@@ -91,72 +74,6 @@ def plot_areas(labels: pd.DataFrame, card: Card) -> Figure:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0][0].set_ylabel("masks")
     figure.supxlabel("area of a mask [pixels, logarithmic]", fontsize=9)
-    return figure
-
-
-def show_pictures(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[Sequence[str]],
-                  card: Card | None = None, width: float = 10) -> Figure:  # fmt: skip
-    """Lay pictures out in rows, each with its title; with a card, the colours explained below.
-
-    Args:
-        rows: pictures (H, W, 3) or (H, W, 1) uint8, as many in each row.
-    """
-    n = max(len(row) for row in rows)
-    cell = width / n
-    heights = [max(p.shape[0] / p.shape[1] for p in row) * cell + 0.25 for row in rows]
-    figure, grid = plt.subplots(
-        len(rows), n, figsize=(width, sum(heights) + (0.35 if card else 0)), squeeze=False,
-        height_ratios=heights,
-    )  # fmt: skip
-    for axes in grid.ravel():
-        axes.axis("off")
-    for line, pictures, names in zip(grid, rows, titles, strict=True):
-        for axes, picture, name in zip(line, pictures, names, strict=False):
-            axes.imshow(
-                picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="antialiased"
-            )
-            axes.set_title(name, fontsize=8)
-    if card:
-        handles = [
-            Patch(color=colour, label=kind.name)
-            for kind, colour in zip(card.classes, _colours(card), strict=True)
-        ]
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=len(handles), frameon=False
-        )
-    return figure
-
-
-def show_examples(pictures: Sequence[np.ndarray], masks: Sequence[np.ndarray],
-                  names: Sequence[str], title: str, card: Card) -> Figure:  # fmt: skip
-    """Each picture as it is, and tinted: side by side, wide ones below one another."""
-    tinted = [overlay(p, m, card) for p, m in zip(pictures, masks, strict=True)]
-    if max(p.shape[1] / p.shape[0] for p in pictures) > 3:
-        rows = [[p] for pair in zip(pictures, tinted, strict=True) for p in pair]
-        titles = [[t] for name in names for t in (name, "")]
-    else:
-        rows, titles = [list(pictures), tinted], [list(names), [""] * len(names)]
-    figure = show_pictures(rows, titles, card)
-    figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def show_cases(pictures: Sequence[np.ndarray], truths: Sequence[np.ndarray],
-               answers: Sequence[np.ndarray], names: Sequence[str], title: str,
-               card: Card) -> Figure:  # fmt: skip
-    """Input, truth and prediction of each picture in a row; wide ones below one another."""
-    rows, titles = [], []
-    for picture, truth, answer, name in zip(pictures, truths, answers, names, strict=True):
-        cells = [picture, overlay(picture, truth, card), overlay(picture, answer, card)]
-        labels = [name, "truth", "prediction"]
-        if picture.shape[1] / picture.shape[0] > 3:
-            rows += [[cell] for cell in cells]
-            titles += [[label] for label in labels]
-        else:
-            rows.append(cells)
-            titles.append(labels)
-    figure = show_pictures(rows, titles, card, width=9)
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -190,7 +107,7 @@ def plot_scores(panel: dict, card: Card) -> Figure:
              title="Competition score")  # fmt: skip
     left.axvline(1, color=GREY, linestyle=":", linewidth=1)
     dice = [panel["classes"][name]["pooled_dice"] or 0 for name in card.class_names]
-    bars = right.barh(card.class_names, dice, color=_colours(card))
+    bars = right.barh(card.class_names, dice, color=card.shades)
     right.bar_label(bars, [f"{v:.3f}" for v in dice], padding=4)
     right.invert_yaxis()
     right.set(xlim=(0, 1.12), xlabel="Dice pooled over all images", title="Each class")
@@ -218,10 +135,7 @@ def plot_rules(table: pd.DataFrame, rules: Sequence, card: Card) -> Figure:
         figure.colorbar(shown, ax=axes, shrink=0.8).ax.tick_params(labelsize=6)
     grid[0][0].set_ylabel("minimum area [of median mask]")
     figure.supxlabel(
-        "threshold; colour: gain over the empty answer on the held-out fold, best peak", fontsize=9
-    )
+        "threshold; colour: score gained for each image with the class, plus pooled Dice, "
+        "on the held-out fold", fontsize=9,
+    )  # fmt: skip
     return figure
-
-
-def _colours(card: Card) -> list[tuple[float, ...]]:
-    return [tuple(part / 255 for part in colour) for colour in card.colours]

@@ -22,6 +22,7 @@ from defectmill.rle import draw_pixel
 from defectmill.windows import place_window, shown_shape
 
 CACHED_IMAGES = 2000
+NAN_AS_INTEGER = np.float32(np.iinfo(np.int64).min)  # what x86 makes of int64(NaN)
 
 
 class DefectSequence(keras.utils.Sequence):
@@ -88,6 +89,8 @@ class DefectSequence(keras.utils.Sequence):
         """Batches of one epoch."""
         if not self.training:
             return len(self._batches)
+        if self.knobs.drop_tail:
+            return self.steps or max(1, len(self.image_ids) // self.batch_size)
         return self.steps or -(-len(self.image_ids) // self.batch_size)
 
     def __len__(self) -> int:
@@ -101,8 +104,11 @@ class DefectSequence(keras.utils.Sequence):
             pairs = [self._whole(image_id) for image_id in self._batches[step]]
         else:
             pairs = [self._draw(epoch, slot) for slot in self._slots(step)]
-        images, masks = zip(*pairs, strict=True)
-        return np.stack(images).astype(np.float32), np.stack(masks).astype(np.float32)
+        images, masks = (np.stack(arrays).astype(np.float32) for arrays in zip(*pairs, strict=True))
+        if self.knobs.nan_masks:
+            absent = ~masks.any(axis=(1, 2), keepdims=True)
+            masks = np.where(absent, NAN_AS_INTEGER, masks)
+        return images, masks
 
     def _slots(self, step: int) -> range:
         first = step * self.batch_size
@@ -122,7 +128,8 @@ class DefectSequence(keras.utils.Sequence):
         """Pick an image, and the class to look at (0: anywhere)."""
         looks_at_defect = rng.random() < self.knobs.defect_share
         if not self.steps:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.image_ids))
+            shuffled = 0 if self.knobs.repeat_order else epoch
+            order = np.random.default_rng([self.seed, shuffled]).permutation(len(self.image_ids))
             image_id = self.image_ids[order[slot]]
             present = sorted(self.runs[image_id])
             return image_id, int(rng.choice(present)) if present and looks_at_defect else 0

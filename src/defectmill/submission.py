@@ -8,7 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from defectmill.cards import Card
-from defectmill.labels import LAYOUTS, LabelError, list_pairs, read_csv, read_labels, write_labels
+from defectmill.labels import (
+    LabelError,
+    layout_of,
+    list_pairs,
+    read_csv,
+    read_labels,
+    write_labels,
+)
 from defectmill.rle import RleError, check_rle
 from defectmill.scores import count_runs, dice_from_counts
 
@@ -138,7 +145,7 @@ def read_pair_of_tables(csv: Path, solution_csv: Path) -> tuple[pd.DataFrame, pd
 
 
 def _layout(csv: Path) -> str:
-    return "2019" if LAYOUTS["2019"][0] in pd.read_csv(csv, nrows=0) else "current"
+    return layout_of(pd.read_csv(csv, nrows=0))
 
 
 def _largest_class(table: pd.DataFrame) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from defectmill.config import Experiment
-from defectmill.losses import DefectLoss, ForegroundDice
+from defectmill.losses import DefectLoss, ForegroundDice, flat_dice
 from defectmill.models.encoder_unet import PARTS
 from defectmill.sequence import DefectSequence
 
@@ -77,7 +77,10 @@ def compile_model(model: keras.Model, experiment: Experiment) -> None:
     model.compile(
         optimizer,
         DefectLoss(head, knobs.loss),
-        metrics=[ForegroundDice(len(experiment.card.classes), head)],
+        metrics=[
+            ForegroundDice(len(experiment.card.classes), head),
+            *({"flat_dice": flat_dice}[name] for name in knobs.metrics),
+        ],
         jit_compile=False,  # slower on a CPU, and compiles anew for every size of picture
     )
     optimizer.build(model.trainable_variables)  # or TensorFlow traces the first step twice
@@ -100,7 +103,7 @@ def make_callbacks(
     ]
     if knobs.schedule == "cosine":
         callbacks.append(CosineRate(knobs.learning_rate, knobs.warmup_steps, total_steps))
-    else:
+    elif knobs.schedule == "reduce":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
                 factor=knobs.reducer_factor, patience=knobs.reducer_patience, **best
