@@ -10,7 +10,7 @@ from defectmill.cards import CARDS, Card
 from defectmill.config import ConfigError
 from defectmill.datasets.__main__ import prepare
 from defectmill.datasets.competition import DatasetError, Picture, write_competition
-from defectmill.datasets.magnetic_tile import find_oddities, read_raw
+from defectmill.datasets.magnetic_tile import read_raw
 from defectmill.images import ImageError, list_images, read_image, write_image
 from defectmill.labels import read_labels, split_image_class
 from fake_competition import make_card
@@ -66,17 +66,21 @@ def test_pixel_is_defect_from_128_on(raw):
 
 def test_empty_mask_in_a_defect_class_is_clean_and_noted(raw):
     add(raw, "MT_Uneven", 1, np.full((37, 53), 127, np.uint8))
-    assert not pictures_of(raw)["exp1_num_1.jpg"].masks.any()
-    assert find_oddities(raw, CARD) == [
-        "masks binarised at 128",
-        "1 pictures of a defect class have an empty mask and count as clean: exp1_num_1.jpg",
+    pictures = pictures_of(raw)
+    assert not pictures["exp1_num_1.jpg"].masks.any()
+    odd = {image_id: p.odd for image_id, p in pictures.items() if p.odd}
+    assert odd == {"exp1_num_1.jpg": {"empty mask in a defect class, counts as clean": 1}}
+
+
+def test_what_is_odd_is_counted_and_named_in_the_notes(root):
+    image, masks = np.zeros((4, 7), np.uint8), np.zeros((4, 7, 2), np.uint8)
+    pictures = [
+        Picture(f"{n}.png", image, masks, "train", {"specks": n} if n else {}) for n in range(8)
     ]
-
-
-def test_nothing_odd_says_so(raw):
-    assert "0 pictures of a defect class have an empty mask and count as clean" in find_oddities(
-        raw, CARD
-    )
+    write_competition(pictures, make_card("fake"), root / "input" / "fake")
+    notes = json.loads((root / "input" / "fake" / "dataset.json").read_text())["notes"]
+    named = "1.png, 2.png, 3.png, 4.png, 5.png, ..."
+    assert notes == [f"specks: 28, in 7 pictures ({named})"]
 
 
 def test_each_picture_keeps_its_own_size(raw):
@@ -163,7 +167,7 @@ def test_dataset_json_is_a_card_with_notes(raw, root):
     card = Card.model_validate_json((folder / "dataset.json").read_text())
     assert card.model_copy(update={"notes": ()}) == CARD
     assert card.notes[0] == "masks binarised at 128"
-    assert card.notes[2].startswith("12 pictures in 12 groups; test part: fold 0 of 5")
+    assert card.notes[1].startswith("12 pictures in 12 groups; test part: fold 0 of 5")
 
 
 def test_preparing_twice_writes_the_same_bytes(raw, root):

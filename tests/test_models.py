@@ -8,6 +8,7 @@ import pytest
 from defectmill.config import ConfigError, load_experiment
 from defectmill.models import build_model, load_model
 from defectmill.models.encoder_unet import build_encoder_unet
+from defectmill.models.flexunet import build_flexunet
 from defectmill.models.pretrained import lite0_weights
 from defectmill.models.unet import build_unet
 
@@ -21,6 +22,39 @@ def test_widths_must_fit_one_another():
         build_unet(1, widths=(4, 8, 8), up_widths=(8,))
 
 
+@pytest.mark.parametrize(
+    ("n_classes", "kernel", "parameters"),
+    [(5, 11, 126_809_286), (1, 9, 124_996_866), (5, 9, 124_996_934)],
+)
+def test_flexunet_has_the_parameters_of_its_experiments(n_classes, kernel, parameters):
+    assert build_flexunet(n_classes, kernel=kernel).count_params() == parameters
+
+
+def test_flexunet_shrinks_kernels_and_dilation_and_raises_dropout_level_by_level():
+    model = build_flexunet(2, filters=4, kernel=7, levels=4, dilation=3, dropout=0.1)
+    convolutions = [w for w in model.layers if type(w) is keras.layers.Conv2D][:-1]
+    down, up = convolutions[:8], convolutions[8:]
+    for level, pair in enumerate(zip(down[::2], down[1::2], strict=True)):
+        for layer in pair:
+            assert layer.kernel_size == (max(3, 7 - 2 * level),) * 2
+            assert layer.filters == 4 * 2**level
+            assert layer.dilation_rate == (max(1, 3 - level),) * 2
+    assert [w.kernel_size for w in up] == [w.kernel_size for w in down[5::-1]]
+    rates = [w.rate for w in model.layers if isinstance(w, keras.layers.Dropout)]
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.2, 0.1])
+
+
+def test_flexunet_without_rescaling_sees_raw_grey_levels():
+    picture = np.full((1, 16, 24, 3), 255, np.float32)
+    keras.utils.set_random_seed(0)
+    raw = build_flexunet(1, filters=2, levels=2, rescale=False)
+    keras.utils.set_random_seed(0)
+    shares = build_flexunet(1, filters=2, levels=2)
+    np.testing.assert_allclose(
+        raw.predict_on_batch(picture / 255), shares.predict_on_batch(picture), atol=1e-5
+    )
+
+
 NETWORKS = {
     "unet": lambda **k: build_unet(**k, widths=(4, 6, 8), up_widths=(6, 4)),
     "unet group": lambda **k: build_unet(
@@ -29,6 +63,10 @@ NETWORKS = {
     "encoder_unet": lambda **k: build_encoder_unet(**k, up_widths=(8, 8, 8, 8)),
     "encoder_unet five": lambda **k: build_encoder_unet(
         **k, up_widths=(8, 8, 8, 8, 4), normalization="none"
+    ),
+    "flexunet": lambda **k: build_flexunet(**k, filters=4, kernel=5, levels=4, dilation=2),
+    "flexunet batch": lambda **k: build_flexunet(
+        **k, filters=2, levels=3, normalization="batch", activation="elu"
     ),
 }
 
@@ -115,6 +153,7 @@ def test_classes_come_from_the_card_and_weights_from_the_seed():
     ("knobs", "offence"),
     [
         ({"name": "unet", "widths": [4, 6]}, "2 widths need 1 up_widths"),
+        ({"name": "flexunet", "dropout": 0.15}, "dropout 0.15 is 1.05 at level 7"),
         ({"name": "encoder_unet", "up_widths": [8, 8]}, "2 up_widths; encoder_unet needs 4 or 5"),
     ],
 )

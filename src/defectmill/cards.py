@@ -124,5 +124,46 @@ CARDS = {
             "The Visual Computer, 2018",
             source="https://github.com/abin24/Magnetic-tile-defect-datasets.",
         ),
+        Card(
+            name="mvtec-tile",
+            title="MVTec AD: tile",
+            classes=_classes(
+                ("crack", (0, 0, 255)),
+                ("glue_strip", (255, 0, 0)),
+                ("gray_stroke", (0, 255, 0)),
+                ("oil", (255, 255, 0)),
+                ("rough", (0, 255, 255)),
+            ),
+            # Distorted copies carry the name of their picture: barrdistorted_1001_0.3_0.3_crack_5.
+            group_pattern=r"((?:crack|glue_strip|gray_stroke|oil|rough|good)_(?:\w+_)?\d+)\.",
+            licence="CC BY-NC-SA 4.0; not redistributed",
+            citation="Bergmann et al.: MVTec AD, CVPR 2019",
+            source="https://www.mvtec.com/company/research/datasets/mvtec-ad",
+        ),
+        Card(
+            name="aluminum",
+            title="Aluminum surface defects",
+            classes=_classes(
+                ("defect 1", (255, 0, 0)),
+                ("defect 2", (0, 255, 0)),
+                ("defect 3", (0, 0, 255)),
+                ("defect 4", (255, 255, 0)),
+                ("defect 5", (0, 255, 255)),
+                ("defect 6", (255, 0, 255)),
+            ),
+            licence="CC BY 4.0",
+            source="https://doi.org/10.6084/m9.figshare.27778473",
+        ),
+        Card(
+            name="crack",
+            title="Road cracks",
+            classes=_classes(("crack", (255, 90, 60))),
+            # CRACK500's crops of one photograph: 20160222_081102_1281_721.
+            group_pattern=r"(\d{8}_\d{6})_\d+_\d+",
+            licence="non-commercial research (CrackForest), not stated (CRACK500)",
+            citation="Shi et al., IEEE T-ITS 2016; Zhang et al., ICIP 2016",
+            source="https://github.com/cuilimeng/CrackForest-dataset and "
+            "https://github.com/fyangneil/pavement-crack-detection",
+        ),
     )
 }

@@ -66,9 +66,10 @@ class ModelKnobs(Knobs):
 
     widths: encoder levels, then the bottom, of a unet; up_widths: decoder levels. frozen: parts
     of a pretrained encoder (the stem, then its seven stages) that keep their ImageNet weights.
+    filters, kernel, levels, dilation, rescale: of a flexunet, see there.
     """
 
-    name: Literal["unet", "encoder_unet"] = "unet"
+    name: Literal["unet", "encoder_unet", "flexunet"] = "unet"
     head: Literal["multilabel", "multiclass"] = "multilabel"
     widths: tuple[Positive, ...] = (8, 16, 32, 64, 64, 128)
     up_widths: tuple[Positive, ...] = (64, 32, 32, 16, 8)
@@ -77,6 +78,11 @@ class ModelKnobs(Knobs):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pretrained: bool = True
     frozen: Annotated[int, Field(ge=0, le=8)] = 0
+    filters: Positive = 16
+    kernel: Positive = 11
+    levels: Annotated[int, Field(ge=1, le=10)] = 8
+    dilation: Positive = 1
+    rescale: bool = True
 
 
 class TrainingKnobs(Knobs):

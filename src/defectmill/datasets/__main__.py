@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import os
 import sys
+from itertools import chain
 from pathlib import Path
 
 from defectmill.cards import CARDS, Card
@@ -18,6 +20,9 @@ DRAWN = ("sample",)
 def prepare(dataset: str, raw: str) -> Path:
     """Run a dataset's adapter.
 
+    Args:
+        raw: its files as their source ships them; several folders are parted by ":".
+
     Raises:
         DatasetError, ImageError, LabelError: the raw folder is missing, empty or wrong.
         KaggleError: no raw folder, and none to be had from Kaggle.
@@ -27,16 +32,18 @@ def prepare(dataset: str, raw: str) -> Path:
     if dataset not in CARDS:
         raise DatasetError(f"{dataset} is your own dataset: put train.csv and train_images "
                            f"into {folder}; see input/README.md")  # fmt: skip
-    card, source = CARDS[dataset], Path(raw).resolve()
+    card, sources = CARDS[dataset], [Path(path).resolve() for path in raw.split(os.pathsep)]
     adapter = importlib.import_module(f"defectmill.datasets.{dataset.replace('-', '_')}")
-    if raw and not source.is_file() and not (source.is_dir() and any(source.iterdir())):
-        raise DatasetError(f"RAW={raw}: no such folder, or an empty one")
+    for source in sources if raw else []:
+        if not source.is_file() and not (source.is_dir() and any(source.iterdir())):
+            raise DatasetError(f"RAW={source}: no such folder, or an empty one")
     if card.slug:
         # Already a competition as it is shipped.
-        adapter.copy_raw(source if raw else download(card.slug, folder.parent), card, folder)
+        adapter.copy_raw(sources[0] if raw else download(card.slug, folder.parent), card, folder)
     elif raw or dataset in DRAWN:
-        described = card.model_copy(update={"notes": tuple(adapter.find_oddities(source, card))})
-        write_competition(adapter.read_raw(source, card), described, folder)
+        described = card.model_copy(update={"notes": adapter.NOTES})
+        pictures = chain.from_iterable(adapter.read_raw(source, card) for source in sources)
+        write_competition(pictures, described, folder)
     else:
         raise DatasetError(f"{dataset}: say where its files are: make ... RAW=<folder>; "
                            f"they come from {card.source}")  # fmt: skip

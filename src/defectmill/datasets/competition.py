@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from defectmill.images import write_image
 from defectmill.labels import COLUMNS, write_labels
 from defectmill.rle import mask_to_rle
 
+NAMED = 5  # pictures that a note names
+
 
 class DatasetError(ValueError):
     """Raw data that cannot be turned into a competition: what and where."""
@@ -26,13 +28,15 @@ class Picture:
     """One picture of a raw dataset.
 
     image: (H, W[, ch]) uint8, or the file to copy byte for byte. masks: (H, W, C) uint8 in
-    {0, 1}. part: "train" or "test"; "" leaves the choice to a split by group.
+    {0, 1}; None: nobody labelled it, and it is left out. part: "train" or "test"; "" leaves the
+    choice to a split by group. odd: what is strange in it, {what: how many of it}.
     """
 
     image_id: str
     image: np.ndarray | Path
-    masks: np.ndarray
+    masks: np.ndarray | None
     part: str = ""
+    odd: dict[str, int] = field(default_factory=dict)
 
 
 def write_competition(
@@ -41,6 +45,7 @@ def write_competition(
     """Write a competition folder; it appears under its name only when it is whole.
 
     Args:
+        card: its notes come first, then what was odd, then how the test part was chosen.
         test_share: one group in this many becomes the test part, where the dataset has none.
     Raises:
         DatasetError: no pictures, an image id twice, or a part for some pictures only.
@@ -49,11 +54,16 @@ def write_competition(
     shutil.rmtree(work, ignore_errors=True)
     for part in ("train", "test"):
         (work / f"{part}_images").mkdir(parents=True)
-    rows, parts, notes = [], {}, list(card.notes)
+    rows, parts, odd = [], {}, {}
     for picture in pictures:
+        if picture.masks is None:
+            odd.setdefault("without labels, left out", {})[picture.image_id] = 1
+            continue
         if picture.image_id in parts:
             raise DatasetError(f"two pictures are called {picture.image_id}")
         parts[picture.image_id] = picture.part
+        for what, count in picture.odd.items():
+            odd.setdefault(what, {})[picture.image_id] = count
         target = work / "train_images" / picture.image_id
         if isinstance(picture.image, Path):
             shutil.copyfile(picture.image, target)
@@ -67,6 +77,7 @@ def write_competition(
         raise DatasetError(f"{card.name}: the raw folder holds no pictures")
     labels = pd.DataFrame(rows, columns=COLUMNS[:3])
     labels["hasMask"] = labels["EncodedPixels"] != ""
+    notes = [*card.notes, *(_tell(what, counts) for what, counts in odd.items())]
     if any(parts.values()) and not all(parts.values()):
         chosen = [i for i, part in parts.items() if not part]
         raise DatasetError(f"{chosen[0]} has no part where others have one")
@@ -85,6 +96,11 @@ def write_competition(
     (work / "dataset.json").write_text(json.dumps(described.model_dump(), indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
+
+
+def _tell(what: str, counts: dict[str, int]) -> str:
+    named = ", ".join([*counts][:NAMED]) + (", ..." if len(counts) > NAMED else "")
+    return f"{what}: {sum(counts.values())}, in {len(counts)} pictures ({named})"
 
 
 def _split_by_group(

@@ -14,6 +14,7 @@ from defectmill.datasets.competition import DatasetError, Picture
 from defectmill.images import read_image
 
 EDGE = 128
+NOTES = (f"masks binarised at {EDGE}",)
 
 
 def read_raw(raw: Path, card: Card) -> Iterator[Picture]:
@@ -37,20 +38,6 @@ def read_raw(raw: Path, card: Card) -> Iterator[Picture]:
             yield _read_pair(path, masks[stem], channel, len(card.classes))
 
 
-def find_oddities(raw: Path, card: Card) -> list[str]:
-    """List what a reader of the labels should know."""
-    empty = [
-        picture.image_id
-        for picture in read_raw(raw, card)
-        if not picture.masks.any() and "MT_Free" not in str(picture.image)
-    ]
-    listed = f": {', '.join(empty)}" if empty else ""
-    return [
-        f"masks binarised at {EDGE}",
-        f"{len(empty)} pictures of a defect class have an empty mask and count as clean{listed}",
-    ]
-
-
 def _read_pair(path: Path, mask_path: Path, channel: int | None, n_classes: int) -> Picture:
     shape = read_image(path).shape[:2]
     mask = read_image(mask_path)[:, :, 0]
@@ -61,4 +48,6 @@ def _read_pair(path: Path, mask_path: Path, channel: int | None, n_classes: int)
         masks[:, :, channel] = mask >= EDGE
     elif (mask >= EDGE).any():
         raise DatasetError(f"{mask_path}: a part without a defect has defect pixels")
-    return Picture(path.name, path, masks)
+    empty = channel is not None and not masks.any()
+    odd = {"empty mask in a defect class, counts as clean": 1} if empty else {}
+    return Picture(path.name, path, masks, odd=odd)

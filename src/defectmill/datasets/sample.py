@@ -20,6 +20,7 @@ from defectmill.datasets.steel_texture import HEIGHT, WIDTH, draw_steel
 N_TRAIN = 240
 N_TEST = 80
 SEED = 2026  # with it even the 80 test pictures hold each class four times or more
+NOTES = (f"drawn from seed {SEED}: {N_TRAIN} training and {N_TEST} test pictures",)
 
 # Share of pictures with these classes: each class about as often as in the real data (class 2
 # twice as often, else 320 pictures hold too few of it).
@@ -39,11 +40,6 @@ def read_raw(raw: Path, card: Card) -> Iterator[Picture]:
     """Draw the competition; nothing is read."""
     for image_id, part, image, masks in draw_pictures():
         yield Picture(image_id, image, masks, part)
-
-
-def find_oddities(raw: Path, card: Card) -> list[str]:
-    """Say how the pictures were made."""
-    return [f"drawn from seed {SEED}: {N_TRAIN} training and {N_TEST} test pictures"]
 
 
 def draw_pictures(

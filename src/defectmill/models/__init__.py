@@ -6,7 +6,18 @@ import keras
 
 from defectmill.config import ConfigError, Experiment
 from defectmill.models.encoder_unet import build_encoder_unet
+from defectmill.models.flexunet import build_flexunet
 from defectmill.models.unet import build_unet
+
+# Each network with the knobs that are its own.
+BUILDERS = {
+    "unet": (build_unet, ("widths", "up_widths", "activation")),
+    "encoder_unet": (build_encoder_unet, ("up_widths", "pretrained", "frozen")),
+    "flexunet": (
+        build_flexunet,
+        ("filters", "kernel", "levels", "dilation", "activation", "rescale"),
+    ),
+}
 
 
 def build_model(experiment: Experiment) -> keras.Model:
@@ -23,18 +34,16 @@ def build_model(experiment: Experiment) -> keras.Model:
     if knobs.head == "multiclass" and not experiment.card.exclusive:
         raise ConfigError(f"{experiment.dataset}: classes may overlap; use the multilabel head")
     keras.utils.set_random_seed(experiment.seed)
+    build, own = BUILDERS[knobs.name]
     shared = {
         "n_classes": len(experiment.card.classes),
         "channels": experiment.data.channels,
-        "up_widths": knobs.up_widths,
         "normalization": knobs.normalization,
         "dropout": knobs.dropout,
         "head": knobs.head,
     }
     try:
-        if knobs.name == "encoder_unet":
-            return build_encoder_unet(**shared, pretrained=knobs.pretrained, frozen=knobs.frozen)
-        return build_unet(**shared, widths=knobs.widths, activation=knobs.activation)
+        return build(**shared, **{name: getattr(knobs, name) for name in own})
     except ValueError as error:
         raise ConfigError(f"{experiment.name}: {error}") from error
 
