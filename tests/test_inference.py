@@ -5,7 +5,7 @@ from keras import layers
 
 from defectmill.config import load_experiment
 from defectmill.images import write_image
-from defectmill.inference import predict_folder, predict_probs
+from defectmill.inference import BATCH, MapStore, predict_folder, predict_probs
 
 
 @pytest.fixture
@@ -79,3 +79,49 @@ def test_a_folder_of_different_sizes_is_predicted_in_order(brightness, tmp_path)
         ("b.png", (9, 14, 1)),
         ("a.png", (20, 11, 1)),
     ]
+
+
+TILED = {"data.scale": 1.0, "predict.tile": [16, 24], "predict.overlap": 6}
+
+
+def test_tiles_of_a_constant_model_show_no_seam():
+    inputs = keras.Input((None, None, 1))
+    model = keras.Model(inputs, layers.Rescaling(0.0, offset=0.37)(inputs))
+    probs = predict_probs(model, np.zeros((41, 67, 1), np.uint8), experiment(**TILED))
+    np.testing.assert_allclose(probs, 0.37, atol=1e-6)
+
+
+def test_a_picture_of_the_tiles_shape_is_predicted_as_a_whole(brightness):
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 1), np.uint8)
+    whole = predict_probs(brightness, image, experiment(**{"data.scale": 1.0}))
+    tiled = predict_probs(brightness, image, experiment(**TILED))
+    np.testing.assert_allclose(tiled, whole, atol=1e-6)
+
+
+def test_tiles_are_what_the_model_is_shown(brightness):
+    shapes = []
+
+    class Note(keras.Model):
+        def predict_on_batch(self, x):
+            shapes.append(x.shape)
+            return brightness.predict_on_batch(x)
+
+    image = np.random.default_rng(0).integers(0, 256, (41, 67, 1), np.uint8)
+    flips = {**TILED, "predict.flips": ["vertical"]}
+    probs = predict_probs(Note(), image, experiment(**flips))
+    np.testing.assert_allclose(probs, image / 255, atol=1e-6)
+    assert {shape[1:] for shape in shapes} == {(16, 24, 1)}
+    assert sum(shape[0] for shape in shapes) == 2 * 4 * 4
+    assert max(shape[0] for shape in shapes) == BATCH
+
+
+def test_stored_maps_come_back_as_often_as_wanted_to_a_255th(tmp_path):
+    rng = np.random.default_rng(0)
+    maps = {f"{n}.png": rng.uniform(0, 1, (9, 14 + n, 2)).astype(np.float32) for n in range(3)}
+    store = MapStore(maps.items())
+    for _ in range(2):
+        again = dict(store)
+        assert list(again) == list(maps)
+        for name, probs in again.items():
+            assert probs.dtype == np.float32
+            np.testing.assert_allclose(probs, maps[name], atol=0.5 / 255 + 1e-6)

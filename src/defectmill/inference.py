@@ -1,5 +1,6 @@
 """Inference: probability maps at a picture's own resolution, one picture at a time."""
 
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,9 +9,30 @@ import numpy as np
 
 from defectmill.config import Experiment
 from defectmill.images import read_image, resize_image
+from defectmill.tiles import blend, split
 from defectmill.windows import shown_shape
 
 FLIPS = {"horizontal": (1,), "vertical": (0,), "both": (0, 1)}
+BATCH = 4  # tiles predicted at once
+
+
+class MapStore:
+    """Probability maps of many pictures, kept small: 8 bits each, compressed.
+
+    Most of a picture is background, so a map of 6 MB takes some tens of kB. Iterating gives
+    (image id, (H, W, C) float32), rounded to 1/255, as often as wanted.
+    """
+
+    def __init__(self, maps: Iterable[tuple[str, np.ndarray]]):
+        self._packed = {
+            image_id: (probs.shape, zlib.compress(np.rint(probs * 255).astype(np.uint8), 1))
+            for image_id, probs in maps
+        }
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        for image_id, (shape, packed) in self._packed.items():
+            grey = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
+            yield image_id, grey.astype(np.float32) / 255
 
 
 def predict_probs(model: keras.Model, image: np.ndarray, experiment: Experiment) -> np.ndarray:
@@ -27,9 +49,8 @@ def predict_probs(model: keras.Model, image: np.ndarray, experiment: Experiment)
     for scale in experiment.predict.scales:
         size = max(1, round(height * scale)), max(1, round(width * scale))
         shown = resize_image(image, size).astype(np.float32)
-        probs = model.predict_on_batch(np.stack([np.flip(shown, a) for a in axes]))
-        if experiment.model.head == "multiclass":
-            probs = probs[..., 1:]
+        mirrored = np.stack([np.flip(shown, a) for a in axes])
+        probs = _predict(model, mirrored, experiment)
         mean = np.mean([np.flip(p, a) for p, a in zip(probs, axes, strict=True)], axis=0)
         maps.append(resize_image(np.ascontiguousarray(mean, np.float32), image.shape[:2]))
     return np.clip(np.mean(maps, axis=0), 0, 1)
@@ -42,3 +63,18 @@ def predict_folder(
     for image_id in image_ids:
         image = read_image(folder / image_id, experiment.data.channels)
         yield image_id, predict_probs(model, image, experiment)
+
+
+def _predict(model: keras.Model, pictures: np.ndarray, experiment: Experiment) -> np.ndarray:
+    """(N, h, w, ch) float32 -> (N, h, w, C), whole or in tiles."""
+    first = int(experiment.model.head == "multiclass")
+    tile, overlap = experiment.predict.tile, experiment.predict.overlap
+    if tile is None:
+        return model.predict_on_batch(pictures)[..., first:]
+    maps = []
+    for picture in pictures:
+        parts, origins = split(picture, tile, overlap)
+        batches = (parts[n : n + BATCH] for n in range(0, len(parts), BATCH))
+        probs = (p for batch in batches for p in model.predict_on_batch(batch)[..., first:])
+        maps.append(blend(probs, origins, picture.shape[:2]))
+    return np.stack(maps)

@@ -119,10 +119,19 @@ class PredictKnobs(Knobs):
     """How masks are made.
 
     Averaged over mirror images (`flips`) and `scales` (times the training scale). thresholds and
-    minimum_areas are what is tried for each class; areas in shares of its median mask.
+    minimum_areas are what is tried for each class; areas in shares of its median mask. tile: shape
+    of the parts that a picture is predicted in, `overlap` pixels shared; null: it is taken whole.
     """
 
     flips: tuple[Literal["horizontal", "vertical", "both"], ...] = ()
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)
     thresholds: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     minimum_areas: tuple[Share, ...] = (0, 0.02, 0.05, 0.1, 0.2, 0.4)
+    tile: tuple[Side, Side] | None = None
+    overlap: Annotated[int, Field(ge=0)] = 64
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> "PredictKnobs":
+        if self.tile and self.overlap >= min(self.tile):
+            raise ValueError(f"overlap {self.overlap} does not fit tiles of {self.tile}")
+        return self

@@ -70,6 +70,8 @@ def masks_to_labels(masks: Iterable[tuple[str, np.ndarray]]) -> pd.DataFrame:
 def find_blobs(probs: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Blobs above a threshold: numbered picture (0 = none), areas, highest probabilities."""
     above = probs > threshold
+    if not above.any():  # most classes of most pictures
+        return np.zeros(probs.shape, np.int32), np.zeros(0, np.int64), np.zeros(0, probs.dtype)
     n, blobs = cv2.connectedComponents(above.astype(np.uint8), connectivity=8)
     areas = np.bincount(blobs[above], minlength=n)[1:]
     peaks = np.zeros(n, probs.dtype)
