@@ -30,7 +30,8 @@ export MALLOC_TRIM_THRESHOLD_ := 17179869184
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report test test-all lint lab list help clean lock FORCE
+CONFIG ?=
+.PHONY: all env input eda labels train predict report test test-all lint import-config lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
@@ -106,6 +107,10 @@ test-all: $(VENV)/.installed
 lint: $(VENV)/.installed
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && "$(VENV)/bin/lint-imports"
 
+## import-config: CONFIG=<train_eval_infer.config of FlexUNet> becomes an experiment
+import-config: $(VENV)/.installed
+	@$(PY) -m defectmill.runner import-config "$(CONFIG)" "$(if $(filter sample,$(EXPERIMENT)),,$(EXPERIMENT))"
+
 ## lab: JupyterLab in notebooks/
 lab: $(VENV)/.installed
 	@$(PY) -m jupyter lab --notebook-dir=notebooks
@@ -116,7 +121,7 @@ list: $(VENV)/.installed
 
 ## help: this
 help:
-	@sed -n 's/^## //p' Makefile | awk -F': ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^## //p' Makefile | awk -F': ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 ## clean: delete what EXPERIMENT produced (input/ stays)
 clean:

@@ -14,10 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project folder that the whole package takes for its own."""
-    from defectmill import config
+    from defectmill import config, import_config
     from defectmill.datasets import __main__ as prepare
 
-    for module in (config, prepare):
+    for module in (config, prepare, import_config):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     (tmp_path / "notebooks" / "experiments").mkdir(parents=True)
     (tmp_path / "input").mkdir()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from defectmill.losses import DefectLoss, ForegroundDice, flat_dice
+from defectmill.losses import DefectLoss, ForegroundDice, flat_dice, soft_pixel_accuracy
 
 # One picture of 1 x 4 pixels, two classes: class 1 at pixels 0 and 1, class 2 at pixel 2.
 TRUTH = np.array([[1, 0], [1, 0], [0, 1], [0, 0]], np.float32).reshape(1, 1, 4, 2)
@@ -44,6 +44,16 @@ def test_flat_dice_takes_all_classes_as_one_mask():
     assert value("multilabel", {"flat_dice": 1}, TRUTH, prediction) == pytest.approx(2 / 6)
     with_background = np.concatenate([np.ones((1, 1, 4, 1), np.float32), prediction], axis=-1)
     assert float(flat_dice(TRUTH, with_background)) == pytest.approx(4 / 6)
+
+
+def test_soft_pixel_accuracy_is_flexunets_dice_and_flatters():
+    """Its formula: 2 sum(t p) / (sum(t) + sum(p)) over background and classes."""
+    prediction = np.random.default_rng(2).dirichlet([1, 1, 1], (1, 1, 4)).astype(np.float32)
+    theirs = 2 * (MULTICLASS_TRUTH * prediction).sum() / (MULTICLASS_TRUTH.sum() + prediction.sum())
+    assert float(soft_pixel_accuracy(TRUTH, prediction)) == pytest.approx(theirs, rel=1e-5)
+    background = np.zeros((1, 1, 4, 3), np.float32)
+    background[..., 0] = 1
+    assert float(soft_pixel_accuracy(TRUTH, background)) == pytest.approx(1 / 4, abs=1e-5)
 
 
 def test_foreground_dice_is_not_fooled_by_masks_of_minus_two_to_the_63():

@@ -201,3 +201,17 @@ def test_distorted_copies_of_one_tile_are_one_group():
     parts = [re.search(TILE.group_pattern, name)[1] for name in names]
     assert parts[0] == parts[1]
     assert len(set(parts)) == 5
+
+
+def test_own_folder_of_colour_masks_needs_only_a_card(root, tmp_path):
+    raw, folder = tmp_path / "raw", root / "input" / "mine"
+    for number in range(10):
+        add(raw, f"{number}.png", colour_mask((255, 0, 0)), number)
+    folder.mkdir(parents=True)
+    card = TILE.model_copy(update={"name": "mine", "group_pattern": ""})
+    (folder / "card.json").write_text(card.model_dump_json())
+    for _ in range(2):
+        prepare("mine", str(raw))
+        labels = read_labels(folder / "train.csv", n_classes=5)
+        assert set(labels.loc[labels["hasMask"], "ClassId"]) == {2}
+        assert (folder / "card.json").is_file()

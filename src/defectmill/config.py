@@ -93,17 +93,22 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
 def load_card(dataset: str) -> Card:
     """Find the card of a dataset: input/<dataset>/dataset.json, else the project's own.
 
-    The file is the project's card plus what its adapter noted.
+    The file is the card plus what its adapter noted. Before an adapter has run, the card of a
+    dataset of yours is input/<dataset>/card.json.
 
     Raises:
         ConfigError: there is neither, or the file is no card.
     """
-    path = ROOT / "input" / dataset / "dataset.json"
+    folder = ROOT / "input" / dataset
+    path = folder / "dataset.json"
+    if not path.is_file() and dataset in CARDS:
+        return CARDS[dataset]
     if not path.is_file():
-        if dataset in CARDS:
-            return CARDS[dataset]
+        path = folder / "card.json"
+    if not path.is_file():
         raise ConfigError(
-            f"no dataset {dataset!r}{_nearest(dataset, CARDS)}; your own needs {path} first"
+            f"no dataset {dataset!r}{_nearest(dataset, CARDS)}; your own needs "
+            f"{folder / 'dataset.json'} first"
         )
     try:
         return Card.model_validate_json(path.read_text())

@@ -90,7 +90,8 @@ class TrainingKnobs(Knobs):
 
     One epoch is `steps` batches, or every image once where steps is 0. encoder_rate: the learning
     rate of a pretrained encoder as a share of the decoder's. weight_decay: decoupled, as AdamW's.
-    metrics: measured beside the foreground Dice.
+    metrics: measured beside the foreground Dice. clipnorm bounds the norm of all gradients,
+    clipvalue each of them. previews: held-out pictures whose masks are drawn after every epoch.
     """
 
     epochs: Positive = 10
@@ -100,6 +101,7 @@ class TrainingKnobs(Knobs):
     encoder_rate: Share = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clipnorm: Annotated[float, Field(ge=0)] = 0.0
+    clipvalue: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: Literal["constant", "reduce", "cosine"] = "reduce"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -109,10 +111,17 @@ class TrainingKnobs(Knobs):
         "cross_entropy": 1.0,
         "dice": 1.0,
     }
-    metrics: tuple[Literal["flat_dice"], ...] = ()
+    metrics: tuple[Literal["flat_dice", "soft_pixel_accuracy"], ...] = ()
+    previews: Annotated[int, Field(ge=0)] = 0
     early_stop: Positive = 10
     reducer_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     reducer_patience: Positive = 4
+
+    @model_validator(mode="after")
+    def _one_way_to_clip(self) -> "TrainingKnobs":
+        if self.clipnorm and self.clipvalue:
+            raise ValueError("clipnorm and clipvalue exclude one another")
+        return self
 
 
 class PredictKnobs(Knobs):

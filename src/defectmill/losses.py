@@ -10,6 +10,26 @@ from keras import ops
 EPSILON = 1e-6
 
 
+def probability_of_truth(y_true, y_pred):
+    """What the model gives the right answer: multilabel (N, H, W, C), multiclass (N, H, W)."""
+    if y_pred.shape[-1] == y_true.shape[-1]:
+        p = y_true * y_pred + (1 - y_true) * (1 - y_pred)
+    else:
+        background = 1 - ops.sum(y_true, axis=-1, keepdims=True)
+        p = ops.sum(ops.concatenate([background, y_true], axis=-1) * y_pred, axis=-1)
+    return ops.clip(p, EPSILON, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="defectmill")
+def soft_pixel_accuracy(y_true, y_pred):
+    """Mean probability of the true class over all pixels, background among them: a scalar.
+
+    What FlexUNet calls dice_coef_multiclass: with one-hot truth and a softmax its denominator is
+    twice the number of pixels. An answer of background alone scores the share of background.
+    """
+    return ops.mean(probability_of_truth(ops.cast(y_true, y_pred.dtype), y_pred))
+
+
 @keras.saving.register_keras_serializable(package="defectmill")
 def flat_dice(y_true, y_pred):
     """Soft Dice of a batch, all classes and pictures as one mask, smoothed by 1: a scalar.
@@ -48,20 +68,11 @@ class DefectLoss(keras.losses.Loss):
         }  # fmt: skip
         return sum(weight * terms[term](y_true, y_pred) for term, weight in self.weights.items())
 
-    def _probability_of_truth(self, y_true, y_pred):
-        """Multilabel (N, H, W, C), multiclass (N, H, W): what the model gives the right answer."""
-        if self.head == "multilabel":
-            p = y_true * y_pred + (1 - y_true) * (1 - y_pred)
-        else:
-            background = 1 - ops.sum(y_true, axis=-1, keepdims=True)
-            p = ops.sum(ops.concatenate([background, y_true], axis=-1) * y_pred, axis=-1)
-        return ops.clip(p, EPSILON, 1.0)
-
     def _cross_entropy(self, y_true, y_pred):
-        return -ops.mean(ops.log(self._probability_of_truth(y_true, y_pred)))
+        return -ops.mean(ops.log(probability_of_truth(y_true, y_pred)))
 
     def _focal(self, y_true, y_pred):
-        p = self._probability_of_truth(y_true, y_pred)
+        p = probability_of_truth(y_true, y_pred)
         return -ops.mean(ops.square(1 - p) * ops.log(p))
 
     def _dice(self, y_true, y_pred):

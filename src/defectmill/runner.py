@@ -1,6 +1,6 @@
 """The steps of a run, as make calls them: knobs, one notebook, the closing lines, the list.
 
-python -m defectmill.runner knobs|notebook|summary|list ...
+python -m defectmill.runner knobs|notebook|summary|list|import-config ...
 """
 
 import json
@@ -21,6 +21,7 @@ from defectmill.config import (
     parse_overrides,
     write_stage_knobs,
 )
+from defectmill.import_config import import_config
 
 PARAMETERS = {"experiment", "overrides"}
 
@@ -141,6 +142,8 @@ def main(words: list[str]) -> None:
         print_list()
     elif command == "summary":
         print_summary(rest[0])
+    elif command == "import-config":
+        print(import_config(Path(rest[0]), rest[1]))
     elif command == "knobs":
         experiment = load_experiment(rest[0], parse_overrides(rest[1]))
         write_stage_knobs(experiment, experiment.output / "knobs")

@@ -7,11 +7,12 @@ from pathlib import Path
 import keras
 
 from defectmill.config import Experiment
-from defectmill.losses import DefectLoss, ForegroundDice, flat_dice
+from defectmill.losses import DefectLoss, ForegroundDice, flat_dice, soft_pixel_accuracy
 from defectmill.models.encoder_unet import PARTS
 from defectmill.sequence import DefectSequence
 
 MEASURE = "val_foreground_dice"
+METRICS = {"flat_dice": flat_dice, "soft_pixel_accuracy": soft_pixel_accuracy}
 
 
 @keras.saving.register_keras_serializable(package="defectmill")
@@ -68,7 +69,7 @@ def compile_model(model: keras.Model, experiment: Experiment) -> None:
         knobs.learning_rate,
         encoder_rate=knobs.encoder_rate,
         weight_decay=knobs.weight_decay or None,
-        clipnorm=None,
+        clipvalue=knobs.clipvalue or None,
         global_clipnorm=knobs.clipnorm or None,
         use_ema=bool(knobs.ema),
         ema_momentum=knobs.ema or 0.99,
@@ -79,7 +80,7 @@ def compile_model(model: keras.Model, experiment: Experiment) -> None:
         DefectLoss(head, knobs.loss),
         metrics=[
             ForegroundDice(len(experiment.card.classes), head),
-            *({"flat_dice": flat_dice}[name] for name in knobs.metrics),
+            *(METRICS[name] for name in knobs.metrics),
         ],
         jit_compile=False,  # slower on a CPU, and compiles anew for every size of picture
     )

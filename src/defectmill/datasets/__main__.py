@@ -29,11 +29,14 @@ def prepare(dataset: str, raw: str) -> Path:
         ConfigError: unknown dataset.
     """
     folder, card = ROOT / "input" / dataset, load_card(dataset)
-    if dataset not in CARDS:
-        raise DatasetError(f"{dataset} is your own dataset: put train.csv and train_images "
-                           f"into {folder}; see input/README.md")  # fmt: skip
-    card, sources = CARDS[dataset], [Path(path).resolve() for path in raw.split(os.pathsep)]
-    adapter = importlib.import_module(f"defectmill.datasets.{dataset.replace('-', '_')}")
+    own = dataset not in CARDS
+    if own and not raw:
+        raise DatasetError(f"{dataset} is your own dataset: put train.csv and train_images into "
+                           f"{folder}, or say where pictures and colour masks are: "
+                           "make ... RAW=<folder>; see input/README.md")  # fmt: skip
+    card, sources = CARDS.get(dataset, card), [Path(p).resolve() for p in raw.split(os.pathsep)]
+    module = "colour_masks" if own else dataset.replace("-", "_")
+    adapter = importlib.import_module(f"defectmill.datasets.{module}")
     for source in sources if raw else []:
         if not source.is_file() and not (source.is_dir() and any(source.iterdir())):
             raise DatasetError(f"RAW={source}: no such folder, or an empty one")
@@ -42,8 +45,11 @@ def prepare(dataset: str, raw: str) -> Path:
         adapter.copy_raw(sources[0] if raw else download(card.slug, folder.parent), card, folder)
     elif raw or dataset in DRAWN:
         described = card.model_copy(update={"notes": adapter.NOTES})
+        card_file = (folder / "card.json").read_bytes() if own else None
         pictures = chain.from_iterable(adapter.read_raw(source, card) for source in sources)
         write_competition(pictures, described, folder)
+        if card_file:
+            (folder / "card.json").write_bytes(card_file)
     else:
         raise DatasetError(f"{dataset}: say where its files are: make ... RAW=<folder>; "
                            f"they come from {card.source}")  # fmt: skip
