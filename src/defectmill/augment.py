@@ -3,17 +3,15 @@
 A pipeline is a pure function of (image, masks, seed).
 """
 
-import os
 import threading
 from collections.abc import Callable
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its version check asks the network
 
 import albumentations as A
 import cv2
 import numpy as np
 
 from defectmill.config import ConfigError
+from defectmill.warps import LIGHTS, MOVES
 
 
 def _nothing(shape: tuple[int, int]) -> list:
@@ -40,6 +38,11 @@ def _surface(shape: tuple[int, int]) -> list:
     return [turn, *quarters, _light(0.3, 0.1), A.RandomGamma((70, 140), p=0.5)]
 
 
+def _flexunet(shape: tuple[int, int]) -> list:
+    moves, lights = ([make(shape) for make in warps.values()] for warps in (MOVES, LIGHTS))
+    return [A.OneOf(moves, p=0.8), A.OneOf(lights, p=0.5)]
+
+
 def _light(contrast: float, brightness: float) -> A.BasicTransform:
     return A.RandomBrightnessContrast(
         brightness_limit=brightness, contrast_limit=(-contrast, contrast + 0.1), p=0.8
@@ -53,6 +56,7 @@ PIPELINES: dict[str, tuple[Callable[[tuple[int, int]], list], float]] = {
     "flips": (_flips, 1.0),
     "steel": (_steel, 1.0),
     "surface": (_surface, 1.5),
+    "flexunet": (_flexunet, 1.0),
 }
 
 
