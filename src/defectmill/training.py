@@ -9,6 +9,7 @@ import keras
 from defectmill.config import Experiment
 from defectmill.losses import DefectLoss, ForegroundDice, flat_dice, soft_pixel_accuracy
 from defectmill.models.encoder_unet import PARTS
+from defectmill.previews import Previews
 from defectmill.sequence import DefectSequence
 
 MEASURE = "val_foreground_dice"
@@ -127,12 +128,15 @@ def fit(
     checkpoint = folder / "checkpoint.keras"
     checkpoint.unlink(missing_ok=True)
     compile_model(model, experiment)
+    callbacks = make_callbacks(experiment, checkpoint, folder / "history.csv", len(train))
+    if experiment.training.previews:
+        callbacks.append(Previews(experiment, held_out))
     model.fit(
         train,
         validation_data=held_out,
         epochs=train.epochs,
         steps_per_epoch=train.steps_per_epoch,
-        callbacks=make_callbacks(experiment, checkpoint, folder / "history.csv", len(train)),
+        callbacks=callbacks,
         shuffle=False,  # the Sequence has its own order
         verbose=2 if os.environ.get("DEFECTMILL_BATCH") else "auto",
     )
