@@ -96,7 +96,23 @@ def test_aluminum_is_read_by_its_colours(root, tmp_path):
     found = labels[labels["hasMask"]]
     assert (found["ImageId"].str[:-4].astype(int) % 6 + 1 == found["ClassId"]).all()
     assert (found["EncodedPixels"] == "171 3 195 3").all()  # columns 7 and 8 of 24 rows
-    assert aluminum.read_raw is colour_masks.read_raw
+
+
+def test_rings_of_interpolated_class_numbers_are_undone():
+    numbers = np.zeros((40, 60), np.uint8)
+    numbers[10:30, 20:50] = 3
+    numbers[8:10, 18:52] = numbers[30:32, 18:52] = 1  # what resizing leaves between 0 and 3
+    numbers[10:30, 18:20] = numbers[10:30, 50:52] = 2
+    numbers[36, 5:9] = 1  # thin, but alone: a scratch
+    masks = (numbers[..., None] == [1, 2, 3]).astype(np.uint8)
+    mended, n = aluminum.undo_rings(masks)
+    assert n == 2 * 2 * 34 + 2 * 2 * 20
+    assert mended.sum(axis=(0, 1)).tolist()[:2] == [4, 0]
+    assert mended[36, 5:9, 0].all()
+    assert (mended[10:30, 20:50, 2] == 1).all()
+    assert 600 < mended[..., 2].sum() < 800
+    clean = mended.copy()
+    np.testing.assert_array_equal(aluminum.undo_rings(clean)[0], clean)
 
 
 def test_mvtec_as_it_is_shipped(tmp_path):

@@ -13,9 +13,11 @@ from defectmill.scores import (
     dice_by_image,
     dice_from_counts,
     dice_per_class,
+    evaluation_table,
     mean_dice,
     pooled_dice,
     score_panel,
+    soft_pixel_accuracy,
 )
 
 
@@ -145,3 +147,28 @@ def test_worst_image_comes_first_and_clean_ones_are_out():
 def test_tables_of_other_length_are_refused():
     with pytest.raises(ValueError, match="zip"):
         count_runs(TRUTH, GUESS.iloc[:-1])
+
+
+def test_soft_pixel_accuracy_by_hand_beside_background_alone():
+    truth = np.zeros((2, 3, 2), np.uint8)
+    truth[0, 0, 0] = truth[1, 2, 1] = 1
+    probs = np.zeros((2, 3, 2))
+    probs[0, 0] = 0.7, 0.1  # right: 0.7
+    probs[0, 1] = 0.2, 0.2  # background: 0.6
+    pairs = [(probs, truth), (probs * 0, truth * 0)]
+    one_a_pixel = soft_pixel_accuracy(pairs, exclusive=True)
+    assert one_a_pixel == pytest.approx(((0.7 + 0.6 + 3 + 0 + 6) / 12, 10 / 12))
+    one_a_class = soft_pixel_accuracy(pairs, exclusive=False)
+    assert one_a_class == pytest.approx(((0.7 + 0.9 + 0.8 + 0.8 + 7 + 0 + 12) / 24, 22 / 24))
+    with pytest.raises(ValueError, match="no pictures"):
+        soft_pixel_accuracy([], exclusive=True)
+
+
+def test_evaluation_holds_the_flattering_measure_beside_the_true_ones():
+    panel = {"score": 0.9, "floor": 0.8, "mean_pooled_dice": 0.5,
+             "classes": {"dent": {"pooled_dice": 0.5}, "oil": {"pooled_dice": None}}}  # fmt: skip
+    table = evaluation_table(panel, (0.98, 0.95)).set_index("measure")["value"]
+    assert table["soft_pixel_accuracy"] == 0.98
+    assert table["soft_pixel_accuracy of background alone"] == 0.95
+    assert table["Dice dent"] == 0.5
+    assert np.isnan(table["Dice oil"])

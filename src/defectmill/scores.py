@@ -4,6 +4,8 @@ Dice of two masks is 2|X and Y| / (|X| + |Y|), Sorensen 1948; the competition ad
 are empty. Arrays are (N, H, W, C) or one picture (H, W, C), in {0, 1}, background not among C.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -107,6 +109,48 @@ def score_panel(truth: pd.DataFrame, predicted: pd.DataFrame, class_names: list[
         "images": len(dice),
         "classes": classes,
     }
+
+
+def soft_pixel_accuracy(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], exclusive: bool
+) -> tuple[float, float]:
+    """Mean probability of the true answer over all pixels, and what background alone scores.
+
+    What FlexUNet calls dice_coef_multiclass: background is most of it, so it flatters.
+
+    Args:
+        pairs: (probs, truth), both (H, W, C), read once.
+        exclusive: one answer a pixel, background among them; else one a pixel and class.
+    Raises:
+        ValueError: no pictures.
+    """
+    likely = empty = total = 0.0
+    for probs, truth in pairs:
+        if exclusive:
+            clean = ~truth.any(axis=-1)
+            likely += (probs * truth).sum(dtype=float)
+            likely += np.clip(1 - probs[clean].sum(axis=-1), 0, 1).sum(dtype=float)
+        else:
+            clean = truth == 0
+            likely += np.where(clean, 1 - probs, probs).sum(dtype=float)
+        empty += clean.sum()
+        total += clean.size
+    if not total:
+        raise ValueError("no pictures to measure")
+    return likely / total, empty / total
+
+
+def evaluation_table(panel: dict, soft: tuple[float, float]) -> pd.DataFrame:
+    """Lay out a panel and the soft pixel accuracy as rows of measure and value."""
+    rows = {
+        "score": panel["score"],
+        "floor": panel["floor"],
+        "mean pooled Dice of the defect classes": panel["mean_pooled_dice"],
+        **{f"Dice {name}": values["pooled_dice"] for name, values in panel["classes"].items()},
+        "soft_pixel_accuracy": soft[0],
+        "soft_pixel_accuracy of background alone": soft[1],
+    }
+    return pd.DataFrame(rows.items(), columns=["measure", "value"])
 
 
 def dice_by_image(truth: pd.DataFrame, predicted: pd.DataFrame) -> pd.Series:
