@@ -30,7 +30,8 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .SUFFIXES:
 CONFIG ?=
-.PHONY: all env input eda labels train predict report test test-all lint import-config lab list help clean lock FORCE
+MOVES ?=
+.PHONY: all env input eda labels train predict report test test-all lint augment import-config lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
@@ -105,6 +106,10 @@ test-all: $(VENV)/.installed
 ## lint: ruff and the layers of the house
 lint: $(VENV)/.installed
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && "$(VENV)/bin/lint-imports"
+
+## augment: input/<dataset>-augmented, warped copies of the training pictures; MOVES="elastic shear"
+augment: $(IN)/dataset.json
+	@$(PY) -m defectmill.datasets.augmented "$(DATASET)" $(MOVES)
 
 ## import-config: CONFIG=<train_eval_infer.config of FlexUNet> becomes an experiment
 import-config: $(VENV)/.installed

@@ -1,7 +1,7 @@
 """Groups and folds: images that show the same part never stand on both sides of a split.
 
-Groups come from file names, byte copies and perceptual near-duplicates; they are found
-before any augmentation.
+Groups come from file names, byte copies and perceptual near-duplicates; augmented copies stay
+with their picture.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from defectmill.cards import Card
 from defectmill.images import picture_print, read_image
 
 NEAR_DUPLICATE = 0.9
+COPY_MARK = "__"
 
 
 def find_groups(
@@ -37,12 +38,19 @@ def find_groups(
         (N,) int64, numbered in the order of first appearance.
     """
     prints = np.stack([picture_print(read_image(folder / i)) for i in image_ids])
-    pairs = [_same_part(image_ids, card), _same_bytes(folder, image_ids), _alike(
-        prints, near_duplicate)]  # fmt: skip
+    pairs = [
+        _same_part(image_ids, card), _copies(image_ids), _same_bytes(folder, image_ids),
+        _alike(prints, near_duplicate),
+    ]  # fmt: skip
     left, right = np.concatenate(pairs, axis=1)
     n = len(image_ids)
     graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(n, n))
     return pd.factorize(connected_components(graph, directed=False)[1])[0]
+
+
+def copy_name(move: str, image_id: str) -> str:
+    """Name an augmented copy, so that its group is its picture's."""
+    return f"{move}{COPY_MARK}{image_id}.png"
 
 
 def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
@@ -98,6 +106,13 @@ def _same_part(image_ids: Sequence[str], card: Card) -> np.ndarray:
         named = sorted((int(part), n) for part, n in named)
         return _pair_up((a[1], b[1]) for a, b in pairwise(named) if b[0] - a[0] <= card.group_gap)
     return _chain_equal([part for part, _ in named], [n for _, n in named])
+
+
+def _copies(image_ids: Sequence[str]) -> np.ndarray:
+    """(2, P) index pairs of augmented copies and their pictures."""
+    places = {image_id: n for n, image_id in enumerate(image_ids)}
+    parents = (i.partition(COPY_MARK)[2].removesuffix(".png") for i in image_ids)
+    return _pair_up((places[p], n) for n, p in enumerate(parents) if p in places)
 
 
 def _same_bytes(folder: Path, image_ids: Sequence[str]) -> np.ndarray:
