@@ -35,10 +35,10 @@ MOVES ?=
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
-BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py)
+BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py palette.py)
 FOLDS := $S/folds.py $S/audit.py
-NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py windows.py augment.py losses.py training.py)
-MASKS := $(addprefix $S/,inference.py windows.py postprocess.py rules.py submission.py scores.py)
+NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py windows.py augment.py warps.py losses.py training.py previews.py)
+MASKS := $(addprefix $S/,inference.py tiles.py windows.py postprocess.py rules.py submission.py scores.py)
 
 ## all: everything for EXPERIMENT (default: sample), then its score; knobs: SET="training.epochs=3"
 all: eda $(O)/report.html

@@ -1,14 +1,16 @@
 """Image tables: one row an image: ImageId, height, width, classes ("1 3"; "" = clean), and, once
 they are found, group and fold."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from defectmill.cards import Card
-from defectmill.images import ImageError, read_image, read_shape
-from defectmill.labels import LabelError, runs_by_image
+from defectmill.images import ImageError, read_image, read_shape, write_image
+from defectmill.labels import LabelError, draw_runs, runs_by_image
+from defectmill.palette import colours_from_masks
 from defectmill.rle import RleError, check_rle, rle_area
 
 
@@ -75,6 +77,24 @@ def class_matrix(images: pd.DataFrame, n_classes: int) -> np.ndarray:
     for row, classes in enumerate(images["classes"]):
         present[row, [int(c) - 1 for c in classes.split()]] = True
     return present
+
+
+def write_colour_masks(
+    labels: pd.DataFrame, images: pd.DataFrame, folder: Path, card: Card
+) -> None:
+    """Write <image id without suffix>.png for every image: its classes in the card's colours.
+
+    Args:
+        images: image table, for the shapes.
+        folder: what it held before goes.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    runs = runs_by_image(labels)
+    for image_id, height, width in images[["ImageId", "height", "width"]].itertuples(index=False):
+        masks = draw_runs(runs[image_id], (height, width), len(card.classes), image_id)
+        picture = colours_from_masks(masks, card.colours)
+        write_image(folder / f"{Path(image_id).stem}.png", picture)
 
 
 def pick_examples(labels: pd.DataFrame, class_id: int, n: int) -> list[str]:

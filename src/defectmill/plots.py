@@ -12,7 +12,7 @@ from defectmill.cards import Card
 from defectmill.image_table import class_matrix
 from defectmill.rle import rle_area
 
-GREY = "#8a8f98"
+GREY, BLUE = "#8a8f98", "#2563eb"
 plt.rcParams.update(
     {
         "figure.dpi": 110,
@@ -55,6 +55,51 @@ def plot_classes_per_image(images: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_split(images: pd.DataFrame, held_out: int, n_test: int, card: Card) -> Figure:
+    """How many images train, are held out and are tested; and how the classes share them."""
+    parts = {"training": images["fold"] != held_out, "held-out fold": images["fold"] == held_out}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.3 * len(card.classes) + 1.8))
+    sizes = [*(int(mine.sum()) for mine in parts.values()), n_test]
+    bars = left.bar([*parts, "test"], sizes, color=[GREY, BLUE, "#d7dbe2"])
+    left.bar_label(bars)
+    left.set(ylabel="images", title="The split")
+    left.margins(y=0.15)
+    shares = [
+        [0, *class_matrix(images[mine], len(card.classes)).sum(axis=0)] for mine in parts.values()
+    ]
+    for values, mine in zip(shares, parts.values(), strict=True):
+        values[0] = int((images.loc[mine, "classes"] == "").sum())
+    places = np.arange(len(card.classes) + 1)
+    for step, (name, values, colour) in enumerate(zip(parts, shares, (GREY, BLUE), strict=True)):
+        total = max(1, sum(parts[name]))
+        bars = right.barh(places + 0.4 * step, [100 * v / total for v in values], 0.38,
+                          color=colour, label=name)  # fmt: skip
+        right.bar_label(bars, values, padding=3, fontsize=7)
+    right.set_yticks(places + 0.2, ["no defect", *card.class_names])
+    right.invert_yaxis()
+    right.margins(x=0.12)
+    right.set(xlabel="share of the part's images [%]; numbers: images", title="Classes")
+    right.legend(frameon=False)
+    return figure
+
+
+def plot_network(layers: pd.DataFrame) -> Figure:
+    """The network as it runs, left to right: how large its maps are, and how many channels.
+
+    Args:
+        layers: from `models.list_layers`.
+    """
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True)
+    places = np.arange(len(layers))
+    upper.bar(places, layers["height"], width=1, color=GREY)
+    upper.set(ylabel="height of the map\n[pixels, log]", title="Convolutions, in their order")
+    upper.set_yscale("log", base=2)
+    lower.bar(places, layers["channels"], width=1, color=BLUE)
+    lower.set(ylabel="channels", xlabel="convolution")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
 def plot_areas(labels: pd.DataFrame, card: Card) -> Figure:
     """Histogram of the area of each class's masks, on a logarithmic scale."""
     present = labels[labels["hasMask"]]
@@ -86,13 +131,11 @@ def plot_history(history: pd.DataFrame) -> Figure:
         (right, "foreground_dice", "Mean pooled Dice of the defect classes"),
     ):
         axes.plot(epochs, history[name], color=GREY, label="training", marker=".")
-        axes.plot(
-            epochs, history[f"val_{name}"], color="#2563eb", label="held-out fold", marker="."
-        )
+        axes.plot(epochs, history[f"val_{name}"], color=BLUE, label="held-out fold", marker=".")
         axes.set(xlabel="epoch", title=title)
         axes.legend(frameon=False)
     best = history["val_foreground_dice"].idxmax()
-    right.axvline(epochs[best], color="#2563eb", linestyle=":", linewidth=1)
+    right.axvline(epochs[best], color=BLUE, linestyle=":", linewidth=1)
     right.set_ylim(0, 1)
     return figure
 
@@ -101,7 +144,7 @@ def plot_scores(panel: dict, card: Card) -> Figure:
     """Score against floor and perfection; pooled Dice of each class."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.38 * len(card.classes) + 1.3))
     values = [panel["floor"], panel["score"]]
-    bars = left.barh(["says nothing\n(floor)", "this run"], values, color=[GREY, "#2563eb"])
+    bars = left.barh(["says nothing\n(floor)", "this run"], values, color=[GREY, BLUE])
     left.bar_label(bars, [f"{v:.4f}" for v in values], padding=4)
     left.set(xlim=(min(values) - 0.08, 1.04), xlabel="mean Dice over (image, class)",
              title="Competition score")  # fmt: skip

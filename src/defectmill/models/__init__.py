@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import keras
+import pandas as pd
 
 from defectmill.config import ConfigError, Experiment
 from defectmill.models.encoder_unet import build_encoder_unet
@@ -46,6 +47,25 @@ def build_model(experiment: Experiment) -> keras.Model:
         return build(**shared, **{name: getattr(knobs, name) for name in own})
     except ValueError as error:
         raise ConfigError(f"{experiment.name}: {error}") from error
+
+
+def list_layers(model: keras.Model, shape: tuple[int, int]) -> pd.DataFrame:
+    """List a network's convolutions for pictures of `shape`, in the order they run.
+
+    Returns:
+        layer, type, height, width, channels of what it gives, parameters, trainable.
+    """
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Conv2DTranspose)
+    found = [layer for layer in model.layers if isinstance(layer, kinds)]
+    inner = keras.Model(model.inputs, [layer.output for layer in found])
+    shapes = inner.compute_output_shape((1, *shape, model.input_shape[-1]))
+    return pd.DataFrame(
+        [
+            (layer.name, type(layer).__name__, *given[1:], layer.count_params(), layer.trainable)
+            for layer, given in zip(found, shapes, strict=True)
+        ],
+        columns=["layer", "type", "height", "width", "channels", "parameters", "trainable"],
+    )
 
 
 def load_model(path: Path) -> keras.Model:
