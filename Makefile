@@ -19,6 +19,7 @@ NOTEBOOK = $(PY) -m defectmill.runner notebook $(basename $(notdir $<)) "$(EXPER
 export PYTHONPATH := $(CURDIR)/src
 export NO_ALBUMENTATIONS_UPDATE := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
+export TF_ENABLE_ONEDNN_OPTS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export VENV PYTHON
 # glibc gives a freed tensor back to the system and faults its pages in again at every step; kept,

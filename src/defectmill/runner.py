@@ -24,9 +24,6 @@ from defectmill.config import (
 from defectmill.import_config import import_config
 
 PARAMETERS = {"experiment", "overrides"}
-# Measured on two cores, a training step: with oneDNN plain convolutions take a third of the time,
-# the depthwise ones of the encoder a fifth more.
-ONEDNN = {"unet": "1", "flexunet": "1", "encoder_unet": "0"}
 
 
 def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
@@ -48,7 +45,6 @@ def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
     executed = experiment.output / "notebooks" / f"{name}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     os.environ["DEFECTMILL_BATCH"] = "1"
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = ONEDNN[experiment.model.name]
     # Only warnings: what the cells print comes through stdout_file.
     logging.getLogger("papermill").setLevel(logging.WARNING)
     started = time.perf_counter()
