@@ -130,6 +130,7 @@ def print_list() -> None:
         scores = experiment.output / "scores.json"
         panel = json.loads(scores.read_text()) if scores.is_file() else None
         here = f"{panel['score']:.4f} (floor {panel['floor']:.4f})" if panel else "not run here"
+        here += f"; we got {experiment.score}" if experiment.score else ""
         rows.append((name, experiment.dataset, experiment.model.name, experiment.cost, here))
     table = pd.DataFrame(rows, columns=["experiment", "dataset", "model", "cost", "last score"])
     print(table.to_string(index=False))
