@@ -11,6 +11,11 @@ class DefectClass(BaseModel):
     name: str
     colour: tuple[int, int, int]
 
+    @property
+    def title(self) -> str:
+        """Id and name, or the name alone where it tells the id."""
+        return self.name if self.name.endswith(f" {self.id}") else f"{self.id} {self.name}"
+
 
 class Card(BaseModel):
     """A dataset.

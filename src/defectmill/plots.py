@@ -114,7 +114,7 @@ def plot_areas(labels: pd.DataFrame, card: Card) -> Figure:
         mine = areas[present["ClassId"] == kind.id]
         axes.hist(mine, bins=edges, color=colour)
         median = f"median {mine.median():,.0f}" if len(mine) else "none"
-        axes.set(xscale="log", title=f"{kind.id} {kind.name}\n{median} pixels")
+        axes.set(xscale="log", title=f"{kind.title}\n{median} pixels")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0][0].set_ylabel("masks")
