@@ -46,6 +46,16 @@ def test_flat_dice_takes_all_classes_as_one_mask():
     assert float(flat_dice(TRUTH, with_background)) == pytest.approx(4 / 6)
 
 
+def test_the_capstones_broken_masks_give_its_absurd_loss():
+    """An absent class at -2^63 pays for every pixel that the network calls a defect."""
+    broken = np.where(TRUTH == 1, 1, np.float32(-(2.0**63)))
+    sure, unsure = np.full(TRUTH.shape, 0.9, np.float32), np.full(TRUTH.shape, 0.1, np.float32)
+    weights = {"cross_entropy": 1}
+    assert value("multilabel", weights, broken, sure) < -1e18
+    assert value("multilabel", weights, broken, unsure) > 1e18
+    assert float(flat_dice(broken, sure)) == pytest.approx(2 * 0.9, rel=1e-3)
+
+
 def test_soft_pixel_accuracy_is_flexunets_dice_and_flatters():
     """Its formula: 2 sum(t p) / (sum(t) + sum(p)) over background and classes."""
     prediction = np.random.default_rng(2).dirichlet([1, 1, 1], (1, 1, 4)).astype(np.float32)

@@ -69,7 +69,10 @@ class DefectLoss(keras.losses.Loss):
         return sum(weight * terms[term](y_true, y_pred) for term, weight in self.weights.items())
 
     def _cross_entropy(self, y_true, y_pred):
-        return -ops.mean(ops.log(probability_of_truth(y_true, y_pred)))
+        if self.head == "multiclass":
+            return -ops.mean(ops.log(probability_of_truth(y_true, y_pred)))
+        yes, no = (ops.log(ops.clip(p, EPSILON, 1.0)) for p in (y_pred, 1 - y_pred))
+        return -ops.mean(y_true * yes + (1 - y_true) * no)
 
     def _focal(self, y_true, y_pred):
         p = probability_of_truth(y_true, y_pred)
