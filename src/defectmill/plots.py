@@ -133,6 +133,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
         axes.plot(epochs, history[name], color=GREY, label="training", marker=".")
         axes.plot(epochs, history[f"val_{name}"], color=BLUE, label="held-out fold", marker=".")
         axes.set(xlabel="epoch", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
     best = history["val_foreground_dice"].idxmax()
     right.axvline(epochs[best], color=BLUE, linestyle=":", linewidth=1)
