@@ -30,7 +30,10 @@ def client(tmp_path, monkeypatch):
     def put(script: str) -> None:
         tools = tmp_path / "tools"
         tools.mkdir()
-        (tools / "kaggle").write_text(f"#!{sys.executable}\nimport sys\n{script}\n")
+        (tools / "client.py").write_text(f"import sys\n{script}\n")
+        # Not as its first line: the environment's path may hold a blank.
+        call = f'exec "{sys.executable}" "{tools / "client.py"}" "$@"'
+        (tools / "kaggle").write_text(f"#!/bin/sh\n{call}\n")
         (tools / "kaggle").chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(tools / "python"))
         monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
