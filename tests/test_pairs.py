@@ -231,3 +231,14 @@ def test_own_folder_of_colour_masks_needs_only_a_card(root, tmp_path):
         labels = read_labels(folder / "train.csv", n_classes=5)
         assert set(labels.loc[labels["hasMask"], "ClassId"]) == {2}
         assert (folder / "card.json").is_file()
+
+
+def test_dataset_made_by_hand_is_never_written_over(root, tmp_path):
+    raw, folder = tmp_path / "raw", root / "input" / "mine"
+    add(raw, "a.png", colour_mask())
+    folder.mkdir(parents=True)
+    (folder / "dataset.json").write_text(TILE.model_copy(update={"name": "mine"}).model_dump_json())
+    (folder / "train.csv").write_text("days of work")
+    with pytest.raises(DatasetError, match=r"mine was made by hand"):
+        prepare("mine", str(raw))
+    assert (folder / "train.csv").read_text() == "days of work"

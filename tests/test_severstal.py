@@ -199,3 +199,9 @@ def test_fuller_of_two_tables_is_taken(raw, tmp_path):
     write(source / "train_current.csv", TRAIN["current"])
     copy_raw(source, CARD, tmp_path / "input" / "severstal")
     assert read_card(tmp_path / "input" / "severstal")["layout"] == "2019"
+
+
+def test_two_folders_are_refused(root, raw):
+    source = raw()
+    with pytest.raises(DatasetError, match="severstal takes one folder or zip"):
+        prepare("severstal", f"{source}:{source}")

@@ -40,16 +40,19 @@ def prepare(dataset: str, raw: str) -> Path:
     for source in sources if raw else []:
         if not source.is_file() and not (source.is_dir() and any(source.iterdir())):
             raise DatasetError(f"RAW={source}: no such folder, or an empty one")
+    if own and not (folder / "card.json").is_file():
+        # What lies there is the user's own work, not an adapter's: never written over.
+        raise DatasetError(f"RAW={raw}: {folder} was made by hand; to make it from pictures and "
+                           f"colour masks, put card.json there in place of the rest")  # fmt: skip
+    if card.slug and len(sources) > 1:
+        raise DatasetError(f"RAW={raw}: {dataset} takes one folder or zip")
     if card.slug:
         # Already a competition as it is shipped.
         adapter.copy_raw(sources[0] if raw else download(card.slug, folder.parent), card, folder)
     elif raw or dataset in DRAWN:
         described = card.model_copy(update={"notes": adapter.NOTES})
-        card_file = (folder / "card.json").read_bytes() if own else None
         pictures = chain.from_iterable(adapter.read_raw(source, card) for source in sources)
         write_competition(pictures, described, folder)
-        if card_file:
-            (folder / "card.json").write_bytes(card_file)
     else:
         raise DatasetError(f"{dataset}: say where its files are: make ... RAW=<folder>; "
                            f"they come from {card.source}")  # fmt: skip

@@ -94,6 +94,8 @@ def write_competition(
     write_labels(sample, work / "sample_submission.csv", card.layout)
     described = card.model_copy(update={"notes": tuple(notes)})
     (work / "dataset.json").write_text(json.dumps(described.model_dump(), indent=1) + "\n")
+    if (folder / "card.json").is_file():
+        shutil.copyfile(folder / "card.json", work / "card.json")
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
 

@@ -54,6 +54,7 @@ def _read_crackforest(raw: Path) -> Iterator[Picture]:
 
 
 def _read_codes(path: Path) -> np.ndarray:
+    # SciPy says NotImplementedError of MATLAB's 7.3 format, and as many things of broken files.
     try:
         return loadmat(path)["groundTruth"][0, 0]["Segmentation"]
     except (MatReadError, ValueError, KeyError, IndexError, TypeError, NotImplementedError,

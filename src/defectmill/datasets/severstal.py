@@ -78,7 +78,9 @@ def _gather(part: Path, target: Path) -> list[str]:
     """Copy or unpack the pictures of one part; their names."""
     archive = part.with_name(part.name + ".zip")
     if part.is_dir():
-        shutil.copytree(part, target)
+        # What was unpacked a moment ago is moved: the pictures need their room once only.
+        move = shutil.move if part.is_relative_to(target.parent) else shutil.copytree
+        move(part, target)
     elif archive.is_file():
         unpack(archive, target)
     names = list_images(target) if target.is_dir() else []
