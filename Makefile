@@ -32,14 +32,15 @@ MAKEFLAGS += --no-print-directory
 .SUFFIXES:
 CONFIG ?=
 MOVES ?=
-.PHONY: all env input eda labels train predict report test test-all lint augment import-config lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report test test-all lint augment import-config site results lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
 BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py palette.py)
-FOLDS := $S/folds.py $S/audit.py
+FOLDS := $(addprefix $S/,folds.py audit.py leaks.py)
 NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py windows.py augment.py warps.py losses.py training.py previews.py)
-MASKS := $(addprefix $S/,inference.py tiles.py windows.py postprocess.py rules.py submission.py scores.py)
+MASKS := $(addprefix $S/,inference.py tiles.py windows.py postprocess.py trials.py rules.py submission.py scores.py tally.py panel.py)
+PAGES := $(wildcard $S/templates/*) $(addprefix $S/,report.py charts.py gallery.py provenance.py leaks.py)
 
 ## all: everything for EXPERIMENT (default: sample), then its score; knobs: SET="training.epochs=3"
 all: eda $(O)/report.html
@@ -80,7 +81,7 @@ $(O)/model.keras: notebooks/03_train.ipynb $(BASE) $(NETWORK) $(K)/train.json $(
 submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(BASE) $(MASKS) $(K)/predict.json $(O)/model.keras
 	@$(NOTEBOOK)
 
-$(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/overlays.py $S/scores.py $S/runner.py submissions/$(EXPERIMENT).csv
+$(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/overlays.py $S/scores.py $S/tally.py $S/panel.py $(PAGES) submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
 
 # The knobs of each stage, touched only where they change; SET counts as part of the experiment.
@@ -95,6 +96,14 @@ $(K)/stamp: $(YML) $(S)/config.py $(K)/set.txt | $(VENV)/.installed
 	@touch $@
 
 $(K)/labels.json $(K)/train.json $(K)/predict.json: $(K)/stamp ;
+
+## site: output/index.html, all experiments that were run here side by side
+site: $(VENV)/.installed
+	@$(PY) -m defectmill.site
+
+## results: the README's table of results, from output/
+results: $(VENV)/.installed
+	@$(PY) -m defectmill.site readme
 
 ## test: set up and run the tests (under 5 minutes)
 test: $(VENV)/.installed

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.folds import assign_folds, find_groups, report_leaks
+from defectmill.folds import assign_folds, find_groups
 from defectmill.images import write_image
 from fake_competition import make_card
 
@@ -120,19 +120,3 @@ def test_few_pictures_of_many_kinds_are_split_too():
 def test_fewer_groups_than_folds_is_refused():
     with pytest.raises(ValueError, match=re.escape("4 folds need as many groups; there are 3")):
         assign_folds(image_table(3), 4, seed=0)
-
-
-def test_random_split_leaks_and_ours_does_not():
-    images = image_table(24)
-    images["fold"] = assign_folds(images, 4, seed=0)
-    leaks = report_leaks(images, 4, seed=0)
-    assert leaks["split"].tolist() == ["random split", "by group"]
-    assert leaks["images"].tolist() == [72, 72]
-    assert leaks["with a twin in training"][0] > 36
-    assert leaks["with a twin in training"][1] == 0
-
-
-def test_leak_is_counted_by_image():
-    images = image_table(3, per_group=2).assign(fold=[0, 1, 0, 0, 1, 1])
-    leaks = report_leaks(images, 2, seed=0)
-    assert leaks.iloc[1].tolist() == ["by group", 6, 2, 2 / 6]

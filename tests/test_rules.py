@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from defectmill.postprocess import Rule, make_masks
-from defectmill.rules import choose_rules, read_rules, typical_areas, write_rules
+from defectmill.rules import choose_rules, nested_counts, read_rules, typical_areas, write_rules
+from defectmill.trials import try_rules
 from fake_competition import make_card
 
 # Blobs above 0.5: 3 pixels (joined by a corner) with peak 0.8, and 2 pixels with peak 0.6.
@@ -15,7 +16,7 @@ SMALL = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
 
 
 def choose(*pairs, thresholds=(0.5, 0.7), shares=(0, 0.3)):
-    return choose_rules(pairs, thresholds, shares, [10.0], exclusive=False)
+    return choose_rules(try_rules(pairs, thresholds, shares, [10.0], exclusive=False))
 
 
 def test_rule_that_keeps_the_true_blob_alone_is_chosen():
@@ -66,8 +67,8 @@ def test_exclusive_classes_are_tuned_on_exclusive_maps():
     probs = np.stack([MAP, MAP + (MAP > 0.5) * 0.1], 2)
     truth = np.zeros((3, 5, 2), np.uint8)
     truth[LARGE, 0] = 1
-    free, _ = choose_rules([(probs, truth)], [0.5], [0], [3, 3], exclusive=False)
-    alone, _ = choose_rules([(probs, truth)], [0.5], [0], [3, 3], exclusive=True)
+    free, _ = choose_rules(try_rules([(probs, truth)], [0.5], [0], [3, 3], exclusive=False))
+    alone, _ = choose_rules(try_rules([(probs, truth)], [0.5], [0], [3, 3], exclusive=True))
     assert free[0] == Rule(0.5, 0.5, 0)
     assert alone[0] == Rule(1.0, 1.0, 0)
 
@@ -109,7 +110,7 @@ def test_a_class_of_few_pictures_leans_on_the_others():
     many, one = (probs * ~is_rare, common), (probs * is_rare, rare)
 
     def choose(pairs):
-        return choose_rules(pairs, [0.5], [0, 0.3], [10] * 10, exclusive=False)
+        return choose_rules(try_rules(pairs, [0.5], [0, 0.3], [10] * 10, exclusive=False))
 
     rules, tried = choose([many] * 30 + [one])
     assert rules == [Rule(0.5, 0.5, 3)] * 10
@@ -125,7 +126,7 @@ def test_false_alarms_weigh_as_much_as_the_defects_of_their_class():
     seen[LARGE] = 1
     nothing = np.zeros((3, 5, 1))
     pairs = [(MAP[:, :, None], seen)] + [(MAP[:, :, None], clean)] * 2 + [(nothing, clean)] * 500
-    rules, tried = choose_rules(pairs, [0.5], [0], [3], exclusive=False)
+    rules, tried = choose_rules(try_rules(pairs, [0.5], [0], [3], exclusive=False))
     both, pooled = 2 * seen.sum(), tried["pooled_dice"].iloc[0]
     wanted = both / (seen.sum() + (MAP > 0.5).sum()) - 2 + pooled
     assert tried["gain"].iloc[0] == pytest.approx(wanted)
@@ -138,3 +139,37 @@ def test_typical_area_is_the_median_mask_of_the_class():
     )
     labels["hasMask"] = labels["EncodedPixels"] != ""
     assert typical_areas(labels, 4) == [6, 0, 5, 0]
+
+
+def try_on(*truths):
+    """Trials on one map: its large blob stands for class 1, its small one for class 2."""
+    probs = np.stack([MAP, MAP], 2)
+    pairs = [(probs, np.stack(t, 2).astype(np.uint8)) for t in truths]
+    return try_rules(pairs, [0.5], [0, 0.3], [10, 10], exclusive=False)
+
+
+def test_nested_counts_come_from_rules_of_other_groups():
+    # In group 1 the large blob is the defect: area 3. In group 2 the small one: area 0.
+    pairs = [(MAP[:, :, None], truth[:, :, None]) for truth in [LARGE] * 3 + [SMALL] * 3]
+    trials = try_rules(pairs, [0.5], [0, 0.3], [10], exclusive=False)
+    counts = nested_counts(trials, [1, 1, 1, 2, 2, 2])
+    assert counts[:, 0].tolist() == [[3, 3, 5]] * 3 + [[0, 2, 3]] * 3
+
+
+def test_nested_counts_of_a_rule_that_says_nothing_are_empty():
+    trials = try_on(*[(LARGE, LARGE & False)] * 4)
+    assert nested_counts(trials, [1, 2, 3, 4])[:, 1].tolist() == [[0, 0, 0]] * 4
+
+
+def test_nested_counts_of_equal_groups_are_those_of_the_chosen_rule():
+    trials = try_on(*[(LARGE, SMALL)] * 4)
+    rules, _ = choose_rules(trials)
+    counts = nested_counts(trials, [0, 1, 2, 3])
+    for c, rule in enumerate(rules):
+        place = trials.rules[c].index(rule)
+        np.testing.assert_array_equal(counts[:, c], trials.counts[:, c, place])
+
+
+def test_one_group_alone_cannot_choose_rules_for_itself():
+    counts = nested_counts(try_on((LARGE, SMALL), (LARGE, SMALL)), [4, 4])
+    assert counts.tolist() == [[[0, 3, 0], [0, 2, 0]]] * 2

@@ -13,11 +13,9 @@ from defectmill.scores import (
     dice_by_image,
     dice_from_counts,
     dice_per_class,
-    evaluation_table,
     mean_dice,
     pooled_dice,
-    score_panel,
-    soft_pixel_accuracy,
+    soft_pixel_counts,
 )
 
 
@@ -110,34 +108,6 @@ def test_probabilities_are_refused():
         mean_dice(np.zeros((3, 5, 1)), np.full((3, 5, 1), 0.7))
 
 
-def test_panel_holds_these_numbers():
-    assert score_panel(TRUTH, GUESS, ["dot", "bar"]) == {
-        "score": 3.5 / 6,
-        "floor": 4 / 6,
-        "mean_pooled_dice": 0.25,
-        "images": 3,
-        "classes": {
-            "dot": {"pooled_dice": 0.5, "mean_dice": 2.5 / 3, "images": 1, "found": 1,
-                    "false_alarms": 0},
-            "bar": {"pooled_dice": 0.0, "mean_dice": 1 / 3, "images": 1, "found": 0,
-                    "false_alarms": 1},
-        },
-    }  # fmt: skip
-
-
-def test_panel_floor_is_the_score_of_the_empty_answer():
-    empty = TRUTH.assign(EncodedPixels="")
-    panel = score_panel(TRUTH, empty, ["dot", "bar"])
-    assert panel["score"] == panel["floor"]
-
-
-def test_panel_without_any_defect_measures_no_class():
-    clean = table_of(("a", 1, ""), ("b", 1, ""))
-    panel = score_panel(clean, clean, ["dot"])
-    assert (panel["score"], panel["mean_pooled_dice"]) == (1.0, None)
-    assert panel["classes"]["dot"]["pooled_dice"] is None
-
-
 def test_worst_image_comes_first_and_clean_ones_are_out():
     dice = dice_by_image(TRUTH, GUESS)
     assert dice.index.tolist() == ["b", "a"]
@@ -149,26 +119,15 @@ def test_tables_of_other_length_are_refused():
         count_runs(TRUTH, GUESS.iloc[:-1])
 
 
-def test_soft_pixel_accuracy_by_hand_beside_background_alone():
+def test_soft_pixel_counts_by_hand_beside_background_alone():
     truth = np.zeros((2, 3, 2), np.uint8)
     truth[0, 0, 0] = truth[1, 2, 1] = 1
     probs = np.zeros((2, 3, 2))
     probs[0, 0] = 0.7, 0.1  # right: 0.7
     probs[0, 1] = 0.2, 0.2  # background: 0.6
     pairs = [(probs, truth), (probs * 0, truth * 0)]
-    one_a_pixel = soft_pixel_accuracy(pairs, exclusive=True)
-    assert one_a_pixel == pytest.approx(((0.7 + 0.6 + 3 + 0 + 6) / 12, 10 / 12))
-    one_a_class = soft_pixel_accuracy(pairs, exclusive=False)
-    assert one_a_class == pytest.approx(((0.7 + 0.9 + 0.8 + 0.8 + 7 + 0 + 12) / 24, 22 / 24))
-    with pytest.raises(ValueError, match="no pictures"):
-        soft_pixel_accuracy([], exclusive=True)
-
-
-def test_evaluation_holds_the_flattering_measure_beside_the_true_ones():
-    panel = {"score": 0.9, "floor": 0.8, "mean_pooled_dice": 0.5,
-             "classes": {"dent": {"pooled_dice": 0.5}, "oil": {"pooled_dice": None}}}  # fmt: skip
-    table = evaluation_table(panel, (0.98, 0.95)).set_index("measure")["value"]
-    assert table["soft_pixel_accuracy"] == 0.98
-    assert table["soft_pixel_accuracy of background alone"] == 0.95
-    assert table["Dice dent"] == 0.5
-    assert np.isnan(table["Dice oil"])
+    one_a_pixel = soft_pixel_counts(pairs, exclusive=True)
+    np.testing.assert_allclose(one_a_pixel, [[0.7 + 0.6 + 3 + 0, 4, 6], [6, 6, 6]])
+    one_a_class = soft_pixel_counts(pairs, exclusive=False)
+    np.testing.assert_allclose(one_a_class, [[0.7 + 0.9 + 0.8 + 0.8 + 7, 10, 12], [12, 12, 12]])
+    assert soft_pixel_counts([], exclusive=True).shape == (0, 3)

@@ -25,8 +25,9 @@ COPY_MARK = "__"
 
 
 def find_groups(
-    folder: Path, image_ids: Sequence[str], card: Card, near_duplicate: float = NEAR_DUPLICATE
-) -> np.ndarray:
+    folder: Path, image_ids: Sequence[str], card: Card, near_duplicate: float = NEAR_DUPLICATE,
+    prints: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """Number the groups of images that must stay together.
 
     Args:
@@ -34,10 +35,11 @@ def find_groups(
         card: its file-name rule joins images of one part.
         near_duplicate: pictures whose fine structure correlates above this are joined. 0.9:
             on 1,212 magnetic tiles one pair of different parts in 10,000 reaches 0.8.
+        prints: of `read_prints`, where they are at hand.
     Returns:
         (N,) int64, numbered in the order of first appearance.
     """
-    prints = np.stack([picture_print(read_image(folder / i)) for i in image_ids])
+    prints = read_prints(folder, image_ids) if prints is None else prints
     pairs = [
         _same_part(image_ids, card), _copies(image_ids), _same_bytes(folder, image_ids),
         _alike(prints, near_duplicate),
@@ -46,6 +48,11 @@ def find_groups(
     n = len(image_ids)
     graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(n, n))
     return pd.factorize(connected_components(graph, directed=False)[1])[0]
+
+
+def read_prints(folder: Path, image_ids: Sequence[str]) -> np.ndarray:
+    """Read the pictures and summarise each: (N, D) float32, see `images.picture_print`."""
+    return np.stack([picture_print(read_image(folder / i)) for i in image_ids])
 
 
 def copy_name(move: str, image_id: str) -> str:
@@ -81,19 +88,6 @@ def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
         for fold, (_, held_out) in enumerate(splitter.split(images, strata, images["group"])):
             folds[held_out] = fold
     return folds
-
-
-def report_leaks(images: pd.DataFrame, n_folds: int, seed: int) -> pd.DataFrame:
-    """Count held-out images whose group also trains: under a plain random split and ours."""
-    plain = np.random.default_rng(seed).permutation(len(images)) % n_folds
-    rows = []
-    for name, folds in (("random split", plain), ("by group", images["fold"].to_numpy())):
-        leaking = sum(
-            int(images["group"][folds == k].isin(images["group"][folds != k]).sum())
-            for k in range(n_folds)
-        )
-        rows.append((name, len(images), leaking, leaking / len(images)))
-    return pd.DataFrame(rows, columns=["split", "images", "with a twin in training", "share"])
 
 
 def _same_part(image_ids: Sequence[str], card: Card) -> np.ndarray:

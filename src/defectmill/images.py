@@ -63,16 +63,24 @@ def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
     Raises:
         ImageError: another dtype, or a suffix that is no picture format.
     """
+    try:
+        path.write_bytes(encode_image(image, path.suffix, quality))
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def encode_image(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
+    """As `write_image`, into bytes."""
     if image.dtype != np.uint8:
-        raise ImageError(f"{path}: a picture is uint8, not {image.dtype}")
+        raise ImageError(f"a picture is uint8, not {image.dtype}")
     if image.ndim == 3 and image.shape[2] == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix in (".jpg", ".jpeg") else []
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
     try:
-        _, data = cv2.imencode(path.suffix, image, options)
+        _, data = cv2.imencode(suffix, image, options)
     except cv2.error as error:
-        raise ImageError(f"{path}: cannot be written as {path.suffix!r}") from error
-    path.write_bytes(data.tobytes())
+        raise ImageError(f"cannot be written as {suffix!r}") from error
+    return data.tobytes()
 
 
 def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from defectmill.cards import Card
 from defectmill.image_table import class_matrix
+from defectmill.panel import ALL
 from defectmill.rle import rle_area
 
 GREY, BLUE = "#8a8f98", "#2563eb"
@@ -141,20 +142,34 @@ def plot_history(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_scores(panel: dict, card: Card) -> Figure:
-    """Score against floor and perfection; pooled Dice of each class."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.38 * len(card.classes) + 1.3))
-    values = [panel["floor"], panel["score"]]
-    bars = left.barh(["says nothing\n(floor)", "this run"], values, color=[GREY, BLUE])
-    left.bar_label(bars, [f"{v:.4f}" for v in values], padding=4)
-    left.set(xlim=(min(values) - 0.08, 1.04), xlabel="mean Dice over (image, class)",
+def plot_scores(panel: pd.DataFrame, part: str, card: Card) -> Figure:
+    """Score against the floor; pooled Dice of each class; with their intervals.
+
+    Args:
+        panel: of `panel.score_panel`. part: what it was measured on.
+    """
+    rows = panel.set_index(["class", "measure"])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.38 * len(card.classes) + 1.5))
+    totals = [rows.loc[(ALL, measure)] for measure in ("floor", "score")]
+    kinds = [rows.loc[(name, "pooled_dice")] for name in card.class_names]
+    for axes, names, shown, colours, digits in (
+        (left, ["says nothing\n(floor)", "this run"], totals, [GREY, BLUE], 4),
+        (right, card.class_names, kinds, card.shades, 3),
+    ):
+        values = [0 if np.isnan(row["value"]) else row["value"] for row in shown]
+        axes.barh(names, values, color=colours)
+        for place, row in enumerate(shown):
+            high = np.nanmax([row["value"], row["high"], 0])
+            axes.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1)
+            axes.annotate(f"{row['value']:.{digits}f}", (high, place), (4, 0), va="center",
+                          textcoords="offset points")  # fmt: skip
+    lowest = np.nanmin([row[["value", "low"]].min() for row in totals])
+    left.set(xlim=(lowest - 0.08, 1.05), xlabel="mean Dice over (image, class)",
              title="Competition score")  # fmt: skip
     left.axvline(1, color=GREY, linestyle=":", linewidth=1)
-    dice = [panel["classes"][name]["pooled_dice"] or 0 for name in card.class_names]
-    bars = right.barh(card.class_names, dice, color=card.shades)
-    right.bar_label(bars, [f"{v:.3f}" for v in dice], padding=4)
     right.invert_yaxis()
-    right.set(xlim=(0, 1.12), xlabel="Dice pooled over all images", title="Each class")
+    right.set(xlim=(0, 1.15), xlabel="Dice pooled over all images", title="Each class")
+    figure.suptitle(f"{part}; lines: 95 % intervals", fontsize=9)
     return figure
 
 

@@ -1,21 +1,24 @@
 """Rules chosen on the held-out fold: what a blob must have to be a defect of its class."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import GroupKFold
 
 from defectmill.cards import Card
-from defectmill.postprocess import Rule, find_blobs, keep_likeliest
+from defectmill.postprocess import Rule
 from defectmill.rle import rle_area
 from defectmill.scores import dice_from_counts, pooled_dice
+from defectmill.trials import Trials
 
 # With fewer held-out pictures than this, a class is judged more by the others than by itself.
 PRIOR = 10
+NESTED = 5
+NOTHING = Rule(1.0, 1.0, 0)
 
 
 def typical_areas(labels: pd.DataFrame, n_classes: int) -> list[float]:
@@ -25,14 +28,8 @@ def typical_areas(labels: pd.DataFrame, n_classes: int) -> list[float]:
     return [float(medians.get(c, 0)) for c in range(1, n_classes + 1)]
 
 
-def choose_rules(
-    maps: Iterable[tuple[np.ndarray, np.ndarray]],
-    thresholds: Sequence[float],
-    area_shares: Sequence[float],
-    areas: Sequence[float],
-    exclusive: bool,
-) -> tuple[list[Rule], pd.DataFrame]:
-    """Choose the rule of each class on held-out pictures.
+def choose_rules(trials: Trials) -> tuple[list[Rule], pd.DataFrame]:
+    """Choose the rule of each class.
 
     The gain of a rule is what it adds to the score of the empty answer, for each image that has
     the class (a false alarm costs 1, a found defect earns its Dice), plus its pooled Dice, which
@@ -41,47 +38,64 @@ def choose_rules(
     pictures); counted by image with the class, and with minimum areas in shares of its typical
     mask, rules of rare and of common classes compare. No gain: the class stays empty.
 
-    Args:
-        maps: (probs, truth), both (H, W, C), of held-out pictures, read once.
-        thresholds: also tried as peaks.
-        area_shares: minimum areas in shares of `areas`.
-        areas: of a typical mask of each class, in pixels.
     Returns:
         one Rule a class, and the table of all that was tried: ClassId, threshold, peak,
         area_share, minimum_area, mean_dice, pooled_dice, gain.
-    Raises:
-        ValueError: there are no held-out pictures.
     """
-    grid = [(t, p, a) for t, p, a in product(thresholds, thresholds, area_shares) if p >= t]
-    rules = [[Rule(float(t), float(p), round(a * area)) for t, p, a in grid] for area in areas]
-    counts: list[list[np.ndarray]] = []
-    for probs, truth in maps:
-        probs = keep_likeliest(probs) if exclusive else probs
-        counts.append(
-            [_count_pixels(probs[..., c], truth[..., c], mine) for c, mine in enumerate(rules)]
-        )
-    if not counts:
-        raise ValueError("no held-out pictures to choose thresholds on")
-    both, true, guessed = np.moveaxis(np.array(counts), -1, 0)  # each (N, C, rules)
+    mean, pooled, gain = _judge(trials.counts)
+    chosen = [
+        NOTHING if best is None else mine[best]
+        for mine, best in zip(trials.rules, _best(gain), strict=True)
+    ]
+    tried = [
+        {"ClassId": c + 1, **asdict(rule), "area_share": share, "mean_dice": mean[c, n],
+         "pooled_dice": pooled[c, n], "gain": gain[c, n]}
+        for c, mine in enumerate(trials.rules)
+        for n, (rule, share) in enumerate(zip(mine, trials.shares, strict=True))
+    ]  # fmt: skip
+    return chosen, pd.DataFrame(tried)
+
+
+def nested_counts(trials: Trials, groups: Sequence[int]) -> np.ndarray:
+    """Count what rules do that were chosen on other groups than the picture's own.
+
+    The same pictures tell which rule is best and how good it is: that flatters. Here every
+    fifth of the groups is judged by the rules that the rest would choose.
+
+    Args:
+        groups: of the pictures, in the order of the trials.
+    Returns:
+        (N, C, 3) shared, true and predicted pixels; of pictures that are all of one group, of
+        the answer that says nothing: there are no others to choose rules on.
+    """
+    counts = np.zeros((*trials.counts.shape[:2], 3), np.int64)
+    counts[..., 1] = trials.counts[:, :, 0, 1]
+    parts = min(NESTED, len(set(groups)))
+    if parts < 2:
+        return counts
+    for rest, judged in GroupKFold(parts).split(trials.counts, groups=groups):
+        for channel, best in enumerate(_best(_judge(trials.counts[rest])[2])):
+            if best is not None:
+                counts[judged, channel] = trials.counts[judged, channel, best]
+    return counts
+
+
+def _judge(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean Dice, pooled Dice and drawn gain of each rule: (C, R) each."""
+    both, true, guessed = np.moveaxis(counts, -1, 0)
     mean = dice_from_counts(both, true, guessed).mean(axis=0)
     pooled = np.nan_to_num([pooled_dice(*(x[:, c] for x in (both, true, guessed)))
-                            for c in range(len(areas))])  # fmt: skip
+                            for c in range(counts.shape[1])])  # fmt: skip
     n_true = (true[:, :, :1] > 0).sum(axis=0)
     added = mean * len(counts) - (len(counts) - n_true)
     gain = added / np.maximum(n_true, 1) + pooled
-    drawn = (n_true * gain + PRIOR * gain.mean(axis=0)) / (n_true + PRIOR)
-    best = drawn.argmax(axis=1)
-    chosen = [
-        mine[b] if gains[b] > 0 else Rule(1.0, 1.0, 0)
-        for mine, gains, b in zip(rules, drawn, best, strict=True)
-    ]
-    tried = [
-        {"ClassId": c + 1, **asdict(rule), "area_share": float(share), "mean_dice": mean[c, n],
-         "pooled_dice": pooled[c, n], "gain": drawn[c, n]}
-        for c, mine in enumerate(rules)
-        for n, (rule, (_, _, share)) in enumerate(zip(mine, grid, strict=True))
-    ]  # fmt: skip
-    return chosen, pd.DataFrame(tried)
+    return mean, pooled, (n_true * gain + PRIOR * gain.mean(axis=0)) / (n_true + PRIOR)
+
+
+def _best(gain: np.ndarray) -> list[int | None]:
+    """Place of the best rule of each class; None where no rule gains."""
+    places = gain.argmax(axis=1)
+    return [int(p) if gains[p] > 0 else None for gains, p in zip(gain, places, strict=True)]
 
 
 def write_rules(rules: Sequence[Rule], card: Card, path: Path) -> None:
@@ -100,19 +114,3 @@ def read_rules(path: Path) -> list[Rule]:
         Rule(r["threshold"], r["peak"], r["minimum_area"])
         for _, r in sorted(chosen.items(), key=lambda item: int(item[0]))
     ]
-
-
-def _count_pixels(probs: np.ndarray, truth: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
-    """Shared, true and predicted pixels of one (H, W) map under each rule: (rules, 3) int64."""
-    n_true = int(truth.sum())
-    found = {}
-    for threshold in {rule.threshold for rule in rules}:
-        blobs, areas, peaks = find_blobs(probs, threshold)
-        shared = np.bincount(blobs[truth > 0], minlength=len(areas) + 1)[1:]
-        found[threshold] = areas, peaks, shared
-    counts = np.zeros((len(rules), 3), np.int64)
-    for row, rule in enumerate(rules):
-        areas, peaks, shared = found[rule.threshold]
-        keep = (areas >= rule.minimum_area) & (peaks >= rule.peak)
-        counts[row] = shared[keep].sum(), n_true, areas[keep].sum()
-    return counts

@@ -68,8 +68,6 @@ def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
         "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
     executed.with_suffix(".json").write_text(json.dumps(usage) + "\n")
-    if name.startswith("05"):
-        write_html(executed, experiment.output / "report.html")
 
 
 @contextmanager
@@ -85,32 +83,22 @@ def divert_stderr(log: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def write_html(executed: Path, html: Path) -> None:
-    """Turn an executed notebook into one page without code."""
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True,
-                            exclude_output_prompt=True, embed_images=True)  # fmt: skip
-    page, _ = exporter.from_filename(str(executed))
-    work = html.with_suffix(".html.part")
-    work.write_text(page, encoding="utf-8")
-    work.replace(html)
-
-
 def print_summary(experiment_name: str) -> None:
     """Print what a run reached, how long each step took and where its products are."""
     experiment = load_experiment(experiment_name)
-    panel = json.loads((experiment.output / "scores.json").read_text())
-    print(f"\n{experiment_name}: {panel['images']} images of the {panel['part']}")
-    print(f"  score {panel['score']:.4f}   floor {panel['floor']:.4f}   "
-          f"gain {panel['score'] - panel['floor']:+.4f}")  # fmt: skip
-    for name, values in panel["classes"].items():
-        dice = values["pooled_dice"]
-        shown = "  none" if dice is None else f"{dice:6.3f}"
-        print(f"  Dice {shown}  {name} (found in {values['found']} of {values['images']} images, "
-              f"{values['false_alarms']} false alarms)")  # fmt: skip
-    if panel["mean_pooled_dice"] is not None:
-        print(f"  Dice {panel['mean_pooled_dice']:6.3f}  mean of the defect classes")
+    scores = json.loads((experiment.output / "scores.json").read_text())
+    rows = {(row["class"], row["measure"]): row for row in scores["panel"]}
+    print(f"\n{experiment_name}: {scores['images']} images of the {scores['part']}, in "
+          f"{scores['groups']} groups")  # fmt: skip
+    low, high = scores["intervals"]["score"]
+    shown = f" [{low:.4f}, {high:.4f}]" if low is not None else ""
+    print(f"  score {scores['score']:.4f}{shown}   floor {scores['floor']:.4f}   "
+          f"gain {scores['gain']:+.4f}")  # fmt: skip
+    for name in [kind.name for kind in experiment.card.classes] + ["all classes"]:
+        found = {m: rows[(name, m)]["value"]
+                 for m in ("pooled_dice", "image_recall", "false_alarm_rate")}  # fmt: skip
+        dice, hit, alarm = ("  none" if v is None else f"{v:6.3f}" for v in found.values())
+        print(f"  Dice {dice}   images found {hit}   false alarms {alarm}   {name}")
     steps = sorted((experiment.output / "notebooks").glob("*.json"))
     times = [(p.stem, json.loads(p.read_text())) for p in steps]
     print("  " + "  ".join(f"{name} {usage['seconds']:.0f} s" for name, usage in times), end="")
@@ -128,8 +116,10 @@ def print_list() -> None:
     for name in list_experiments():
         experiment = load_experiment(name)
         scores = experiment.output / "scores.json"
-        panel = json.loads(scores.read_text()) if scores.is_file() else None
-        here = f"{panel['score']:.4f} (floor {panel['floor']:.4f})" if panel else "not run here"
+        reached = json.loads(scores.read_text()) if scores.is_file() else None
+        here = (
+            f"{reached['score']:.4f} (floor {reached['floor']:.4f})" if reached else "not run here"
+        )
         here += f"; we got {experiment.score}" if experiment.score else ""
         rows.append((name, experiment.dataset, experiment.model.name, experiment.cost, here))
     table = pd.DataFrame(rows, columns=["experiment", "dataset", "model", "cost", "last score"])

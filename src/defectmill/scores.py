@@ -79,78 +79,31 @@ def count_runs(
     return tuple(counts.reshape(-1, n_classes, 3).transpose(2, 0, 1))
 
 
-def score_panel(truth: pd.DataFrame, predicted: pd.DataFrame, class_names: list[str]) -> dict:
-    """Score a label table against the truth, beside the answer that says nothing.
-
-    Args:
-        truth, predicted: label tables of the same rows in one order.
-    Returns:
-        score, floor, mean_pooled_dice (over classes in the truth) and, for each class, pooled
-        Dice, mean Dice, images with it, found (hit by at least a pixel) and falsely marked.
-    """
-    both, true, guessed = count_runs(truth, predicted)
-    dice = dice_from_counts(both, true, guessed)
-    pooled = pooled_dice(both, true, guessed)
-    seen = true.sum(axis=0) > 0
-    classes = {
-        name: {
-            "pooled_dice": None if np.isnan(pooled[c]) else float(pooled[c]),
-            "mean_dice": float(dice[:, c].mean()),
-            "images": int((true[:, c] > 0).sum()),
-            "found": int((both[:, c] > 0).sum()),
-            "false_alarms": int(((guessed[:, c] > 0) & (true[:, c] == 0)).sum()),
-        }
-        for c, name in enumerate(class_names)
-    }
-    return {
-        "score": float(dice.mean()),
-        "floor": float((true == 0).mean()),
-        "mean_pooled_dice": float(pooled[seen].mean()) if seen.any() else None,
-        "images": len(dice),
-        "classes": classes,
-    }
-
-
-def soft_pixel_accuracy(
+def soft_pixel_counts(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]], exclusive: bool
-) -> tuple[float, float]:
-    """Mean probability of the true answer over all pixels, and what background alone scores.
+) -> np.ndarray:
+    """Sum the probabilities of the true answers, image by image.
 
-    What FlexUNet calls dice_coef_multiclass: background is most of it, so it flatters.
+    The first column over the last is FlexUNet's dice_coef_multiclass: background is most of it,
+    so it flatters.
 
     Args:
         pairs: (probs, truth), both (H, W, C), read once.
         exclusive: one answer a pixel, background among them; else one a pixel and class.
-    Raises:
-        ValueError: no pictures.
+    Returns:
+        (N, 3) float64: what the probabilities earn, what background alone would, answers.
     """
-    likely = empty = total = 0.0
+    rows = []
     for probs, truth in pairs:
         if exclusive:
             clean = ~truth.any(axis=-1)
-            likely += (probs * truth).sum(dtype=float)
+            likely = (probs * truth).sum(dtype=float)
             likely += np.clip(1 - probs[clean].sum(axis=-1), 0, 1).sum(dtype=float)
         else:
             clean = truth == 0
-            likely += np.where(clean, 1 - probs, probs).sum(dtype=float)
-        empty += clean.sum()
-        total += clean.size
-    if not total:
-        raise ValueError("no pictures to measure")
-    return likely / total, empty / total
-
-
-def evaluation_table(panel: dict, soft: tuple[float, float]) -> pd.DataFrame:
-    """Lay out a panel and the soft pixel accuracy as rows of measure and value."""
-    rows = {
-        "score": panel["score"],
-        "floor": panel["floor"],
-        "mean pooled Dice of the defect classes": panel["mean_pooled_dice"],
-        **{f"Dice {name}": values["pooled_dice"] for name, values in panel["classes"].items()},
-        "soft_pixel_accuracy": soft[0],
-        "soft_pixel_accuracy of background alone": soft[1],
-    }
-    return pd.DataFrame(rows.items(), columns=["measure", "value"])
+            likely = np.where(clean, 1 - probs, probs).sum(dtype=float)
+        rows.append((likely, clean.sum(), clean.size))
+    return np.array(rows, float).reshape(-1, 3)
 
 
 def dice_by_image(truth: pd.DataFrame, predicted: pd.DataFrame) -> pd.Series:
