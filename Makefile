@@ -32,7 +32,9 @@ MAKEFLAGS += --no-print-directory
 .SUFFIXES:
 CONFIG ?=
 MOVES ?=
-.PHONY: all env input eda labels train predict report test test-all lint augment import-config site results lab list help clean lock FORCE
+IMAGES ?=
+OUT ?=
+.PHONY: all env input eda labels train predict report infer test test-all lint augment import-config site results lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
@@ -69,7 +71,7 @@ predict: submissions/$(EXPERIMENT).csv
 ## report: 05, scores and report.html
 report: $(O)/report.html
 
-$(O)/eda.csv: notebooks/01_eda.ipynb $(BASE) $S/plots.py $S/overlays.py $(K)/labels.json $(IN)/dataset.json
+$(O)/eda.csv: notebooks/01_eda.ipynb $(BASE) $S/plots.py $S/overlays.py $S/viewer.py $(K)/labels.json $(IN)/dataset.json
 	@$(NOTEBOOK)
 
 $(O)/images.csv: notebooks/02_labels.ipynb $(BASE) $(FOLDS) $(K)/labels.json $(IN)/dataset.json
@@ -83,6 +85,11 @@ submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(BASE) $(MASKS) $(K)/
 
 $(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/overlays.py $S/scores.py $S/tally.py $S/panel.py $(PAGES) submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
+
+## infer: masks and a table of defects of any folder: IMAGES=<folder> OUT=<folder>
+# Nothing is trained for it; the knobs are those that the model was last made with.
+infer: $(VENV)/.installed
+	@$(PY) -m defectmill.runner infer "$(EXPERIMENT)" "$(or $(strip $(SET)),$(shell cat $(K)/set.txt 2>/dev/null))" "$(IMAGES)" "$(OUT)"
 
 # The knobs of each stage, touched only where they change; SET counts as part of the experiment.
 ifneq ($(strip $(SET)),$(strip $(shell cat $(K)/set.txt 2>/dev/null)))

@@ -18,6 +18,7 @@ from defectmill.config import ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LIGHT = ["rle", "labels", "folds", "audit", "images", "scores", "submission",
          "plots", "overlays", "kaggle", "postprocess", "rules", "config", "cards",
+         "defects", "inspection", "viewer",
          "datasets.__main__", "datasets.magnetic_tile", "datasets.severstal"]  # fmt: skip
 LINUX = {
     "sys_platform": "linux",
@@ -46,7 +47,7 @@ def cells_of(path: Path, kind: str) -> list[dict]:
 
 
 def test_there_are_notebooks_to_check():
-    assert {p.name[:2] for p in NOTEBOOKS} >= {"01", "02", "03", "04", "05"}
+    assert {p.name[:2] for p in NOTEBOOKS} >= {"01", "02", "03", "04", "05", "06"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -74,10 +75,13 @@ def test_notebook_holds_at_most_60_code_lines(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_parameters_come_first_and_are_these_two(path):
+def test_parameters_come_first_and_are_the_house_s_two_and_the_folders_of_06(path):
     tagged = [c for c in cells_of(path, "code") if "parameters" in c["metadata"].get("tags", [])]
     assert tagged == cells_of(path, "code")[:1]
-    assert "".join(tagged[0]["source"]) == 'experiment = "sample"\noverrides = {}'
+    lines = "".join(tagged[0]["source"]).splitlines()
+    assert lines[:2] == ['experiment = "sample"', "overrides = {}"]
+    more = ["images", "out"] if path.stem == "06_infer" else []
+    assert [line.partition(" = ")[0] for line in lines[2:]] == more
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -1,6 +1,8 @@
 """Pictures: never square, colours red-green-blue, shapes (height, width)."""
 
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from defectmill.images import (
     ImageError,
     list_images,
+    name_masks,
     picture_print,
     read_image,
     resize_image,
@@ -73,6 +76,39 @@ def test_file_that_is_no_picture_is_named(tmp_path, content):
     expected = re.escape(f"{path}: not a readable picture ({len(content)} bytes)")
     with pytest.raises(ImageError, match=expected):
         read_image(path)
+
+
+def test_picture_of_more_pixels_than_can_be_held_is_named(tmp_path):
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 100_000, 90_000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'a.png'}: not a readable")):
+        read_image(tmp_path / "a.png")
+
+
+def test_picture_cut_short_is_no_picture(tmp_path, colours):
+    for name in ("a.png", "a.jpg", "a.bmp"):
+        write_image(tmp_path / name, colours.repeat(30, 0).repeat(30, 1))
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) * 2 // 3])
+        with pytest.raises(ImageError, match="not a readable picture"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "names"),
+    [
+        (["b.png", "a.JPG"], ["b", "a"]),
+        (["a.jpg", "a.png", "b.png"], ["a.jpg", "a.png", "b"]),
+        (["A.jpg", "a.png"], ["A.jpg", "a.png"]),
+        (["a.jpg", "a.png", "a.jpg.bmp"], ["a.jpg", "a.png", "a.jpg.bmp"]),
+        (["a", "a.png"], ["a", "a.png"]),
+        (["a.png", "A.png"], ["a.png", "A.png"]),
+        ([], []),
+    ],
+)
+def test_masks_are_named_by_the_stem_unless_two_images_share_it(image_ids, names):
+    assert name_masks(image_ids) == dict(zip(image_ids, names, strict=True))
 
 
 def test_missing_file_is_named(tmp_path):

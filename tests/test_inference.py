@@ -4,7 +4,7 @@ import pytest
 from keras import layers
 
 from defectmill.config import load_experiment
-from defectmill.images import write_image
+from defectmill.images import ImageError, write_image
 from defectmill.inference import BATCH, MapStore, predict_folder, predict_probs
 
 
@@ -79,6 +79,19 @@ def test_a_folder_of_different_sizes_is_predicted_in_order(brightness, tmp_path)
         ("b.png", (9, 14, 1)),
         ("a.png", (20, 11, 1)),
     ]
+
+
+def test_a_picture_that_cannot_be_read_is_skipped_where_that_is_wanted(brightness, tmp_path):
+    for name in ("a.png", "c.png"):
+        write_image(tmp_path / name, np.full((9, 14), 51, np.uint8))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    ids, skipped = ["a.png", "b.png", "c.png"], {}
+    maps = predict_folder(brightness, tmp_path, ids, experiment(), skipped)
+    assert [name for name, _ in maps] == ["a.png", "c.png"]
+    assert list(skipped) == ["b.png"]
+    assert "not a readable picture (10 bytes)" in skipped["b.png"]
+    with pytest.raises(ImageError, match="not a readable picture"):
+        list(predict_folder(brightness, tmp_path, ids, experiment()))
 
 
 TILED = {"data.scale": 1.0, "predict.tile": [16, 24], "predict.overlap": 6}

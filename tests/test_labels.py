@@ -12,8 +12,9 @@ from defectmill.image_table import (
     make_image_table,
     pick_examples,
     read_image_table,
+    write_colour_masks,
 )
-from defectmill.images import write_image
+from defectmill.images import read_image, write_image
 from defectmill.labels import (
     LabelError,
     draw_masks,
@@ -24,6 +25,7 @@ from defectmill.labels import (
     split_image_class,
     write_labels,
 )
+from fake_competition import COLOURS, make_card
 
 OLD = "ImageId_ClassId,EncodedPixels"
 NEW = "ImageId,ClassId,EncodedPixels"
@@ -257,6 +259,20 @@ def test_image_table_refuses_a_row_without_a_file(tmp_path, table_file):
         make_image_table(tmp_path, labels)
 
 
+def test_colour_masks_of_one_stem_do_not_write_over_one_another(tmp_path, table_file):
+    for image_id, shape in (("a.jpg", (5, 9)), ("a.png", (7, 4)), ("b.png", (7, 4))):
+        write_image(tmp_path / image_id, np.zeros(shape, np.uint8))
+    labels = read_labels(table_file(NEW, "a.jpg,1,1 1", "a.png,2,28 1", "b.png,2,1 1"))
+    images = make_image_table(tmp_path, labels)
+    write_colour_masks(labels, images, tmp_path / "masks", make_card())
+    masks = {p.name: read_image(p, 3) for p in (tmp_path / "masks").iterdir()}
+    assert {name: m.shape[:2] for name, m in masks.items()} == {
+        "a.jpg.png": (5, 9), "a.png.png": (7, 4), "b.png": (7, 4),
+    }  # fmt: skip
+    assert tuple(masks["a.jpg.png"][0, 0]) == COLOURS[0]
+    assert tuple(masks["a.png.png"][6, 3]) == tuple(masks["b.png"][0, 0]) == COLOURS[1]
+
+
 def test_pairs_go_image_by_image():
     assert list_pairs(["a", "b"], 2) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
 
@@ -267,6 +283,13 @@ def test_examples_run_from_small_masks_to_large(table_file):
     assert pick_examples(labels, 1, 5) == ["10.jpg", "20.jpg", "30.jpg", "40.jpg", "50.jpg"]
     assert pick_examples(labels, 1, 3) == ["20.jpg", "30.jpg", "40.jpg"]
     assert pick_examples(labels, 1, 9) == ["10.jpg", "20.jpg", "30.jpg", "40.jpg", "50.jpg"]
+
+
+@pytest.mark.parametrize(("n_images", "n"), [(2, 1), (3, 2), (4, 3), (4, 4), (2, 3), (1, 1)])
+def test_examples_are_as_many_as_asked_where_there_are_as_many(table_file, n_images, n):
+    lines = [f"{k}.jpg,1,1 {k}" for k in range(1, n_images + 1)]
+    picked = pick_examples(read_labels(table_file(NEW, *lines)), 1, n)
+    assert len(set(picked)) == len(picked) == min(n, n_images)
 
 
 def test_examples_of_class_zero_are_clean(table_file):

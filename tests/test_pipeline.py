@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from defectmill.labels import read_labels
 from fake_competition import write_fake_competition
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,6 +100,30 @@ def test_a_changed_threshold_grid_never_retrains(project, first_run):
     assert {"thresholds.json", "fake.csv", "report.html"} <= changed
     assert "model.keras" not in changed
     make(project, "EXPERIMENT=fake")
+
+
+def test_infer_inspects_a_folder_from_where_make_is_called(project, first_run):
+    (project / "my parts").mkdir()
+    for image in (project / "input" / "fake" / "test_images").iterdir():
+        shutil.copy(image, project / "my parts")
+    (project / "my parts" / "broken.JPG").write_bytes(b"no picture")
+    words = ("infer", "EXPERIMENT=fake", "IMAGES=my parts", "OUT=my findings")
+    said = make(project, *words)
+    assert "5 pictures, 1 of them could not be read" in said
+    made = sorted(p.name for p in (project / "my findings").iterdir())
+    assert made == ["defects.csv", "masks", "overlays", "runs.csv", "skipped.csv"]
+    runs = read_labels(project / "my findings" / "runs.csv")
+    pd.testing.assert_frame_equal(runs, read_labels(project / "submissions" / "fake.csv"))
+    assert (project / "output" / "fake" / "notebooks" / "06_infer.ipynb").is_file()
+    assert changed_after(project, lambda: make(project, "EXPERIMENT=fake")) == set()
+
+
+def test_infer_says_what_is_missing_without_a_kernel(project, first_run):
+    said = make(project, "infer", "EXPERIMENT=fake", succeeds=False)
+    assert "say IMAGES=<folder of pictures> OUT=<folder to write>" in said
+    said = make(project, "infer", "EXPERIMENT=sample", "IMAGES=x", "OUT=y", succeeds=False)
+    assert "`make train EXPERIMENT=sample` first" in said
+    assert "Traceback" not in said
 
 
 def test_a_failing_notebook_leaves_no_product_and_is_redone(project, first_run):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from defectmill.cards import Card
-from defectmill.images import ImageError, read_image, read_shape, write_image
+from defectmill.images import ImageError, name_masks, read_image, read_shape, write_image
 from defectmill.labels import LabelError, draw_runs, runs_by_image
 from defectmill.palette import colours_from_masks
 from defectmill.rle import RleError, check_rle, rle_area
@@ -82,7 +82,7 @@ def class_matrix(images: pd.DataFrame, n_classes: int) -> np.ndarray:
 def write_colour_masks(
     labels: pd.DataFrame, images: pd.DataFrame, folder: Path, card: Card
 ) -> None:
-    """Write <image id without suffix>.png for every image: its classes in the card's colours.
+    """Write <name>.png for every image: its classes in the card's colours; see `name_masks`.
 
     Args:
         images: image table, for the shapes.
@@ -90,11 +90,11 @@ def write_colour_masks(
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    runs = runs_by_image(labels)
+    runs, names = runs_by_image(labels), name_masks(images["ImageId"])
     for image_id, height, width in images[["ImageId", "height", "width"]].itertuples(index=False):
         masks = draw_runs(runs[image_id], (height, width), len(card.classes), image_id)
         picture = colours_from_masks(masks, card.colours)
-        write_image(folder / f"{Path(image_id).stem}.png", picture)
+        write_image(folder / f"{names[image_id]}.png", picture)
 
 
 def pick_examples(labels: pd.DataFrame, class_id: int, n: int) -> list[str]:
@@ -106,5 +106,8 @@ def pick_examples(labels: pd.DataFrame, class_id: int, n: int) -> list[str]:
         ids = mine.iloc[np.argsort(mine["EncodedPixels"].map(rle_area), kind="stable")][
             "ImageId"
         ].tolist()
-    places = np.linspace(0, len(ids) - 1, min(n + 2, len(ids))).round().astype(int)
-    return [ids[p] for p in (places[1:-1] if len(places) > n else places)]
+    if len(ids) >= n + 2:  # neither the smallest nor the largest
+        places = np.linspace(0, len(ids) - 1, n + 2)[1:-1]
+    else:
+        places = np.linspace(0, len(ids) - 1, min(n, len(ids)))
+    return [ids[p] for p in places.round().astype(int)]

@@ -3,6 +3,8 @@
 Only this module knows that OpenCV orders colours blue-green-red and sizes (width, height).
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -23,6 +25,20 @@ def list_images(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
 
 
+def name_masks(image_ids: Iterable[str]) -> dict[str, str]:
+    """Name the mask of each image, without suffix: its stem, or its whole id where two share one.
+
+    Names that differ in their case alone count as one: some file systems cannot tell them apart.
+    """
+    names = {image_id: Path(image_id).stem for image_id in image_ids}
+    while True:
+        uses = Counter(name.casefold() for name in names.values())
+        shared = [i for i, n in names.items() if n != i and uses[n.casefold()] > 1]
+        if not shared:
+            return names
+        names.update({i: i for i in shared})
+
+
 def read_image(path: Path, channels: int = 1) -> np.ndarray:
     """Read a picture by its content, whatever its suffix says.
 
@@ -31,14 +47,17 @@ def read_image(path: Path, channels: int = 1) -> np.ndarray:
     Returns:
         (H, W, channels) uint8.
     Raises:
-        ImageError: the file is missing or no picture.
+        ImageError: the file is missing, no picture, cut short, or of over 2^30 pixels.
     """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened ({error.strerror})") from error
     flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
-    image = cv2.imdecode(data, flag) if data.size else None
+    try:
+        image = cv2.imdecode(data, flag) if data.size else None
+    except cv2.error as error:  # too many pixels
+        raise ImageError(f"{path}: not a readable picture ({error.err})") from error
     if image is None:
         raise ImageError(f"{path}: not a readable picture ({data.size} bytes)")
     return image[:, :, None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from defectmill.config import Experiment
-from defectmill.images import read_image, resize_image
+from defectmill.images import ImageError, read_image, resize_image
 from defectmill.tiles import blend, split
 from defectmill.windows import shown_shape
 
@@ -57,11 +57,24 @@ def predict_probs(model: keras.Model, image: np.ndarray, experiment: Experiment)
 
 
 def predict_folder(
-    model: keras.Model, folder: Path, image_ids: Iterable[str], experiment: Experiment
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (image id, probability map); only one map is held at a time."""
+    model: keras.Model, folder: Path, image_ids: Iterable[str], experiment: Experiment,
+    skipped: dict[str, str] | None = None,
+) -> Iterator[tuple[str, np.ndarray]]:  # fmt: skip
+    """Yield (image id, probability map); only one map is held at a time.
+
+    Args:
+        skipped: takes the image ids that cannot be read, with the reason; they yield nothing.
+    Raises:
+        ImageError: a picture that cannot be read, without `skipped`.
+    """
     for image_id in image_ids:
-        image = read_image(folder / image_id, experiment.data.channels)
+        try:
+            image = read_image(folder / image_id, experiment.data.channels)
+        except ImageError as error:
+            if skipped is None:
+                raise
+            skipped[image_id] = str(error)
+            continue
         yield image_id, predict_probs(model, image, experiment)
 
 

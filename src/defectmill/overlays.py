@@ -79,6 +79,17 @@ def show_examples(pictures: Sequence[np.ndarray], masks: Sequence[np.ndarray],
     return figure
 
 
+def show_sheet(pictures: Sequence[np.ndarray], masks: Sequence[np.ndarray], names: Sequence[str],
+               title: str, card: Card) -> Figure:  # fmt: skip
+    """Tinted pictures, three in a row; wide ones below one another."""
+    tinted = [overlay(p, m, card) for p, m in zip(pictures, masks, strict=True)]
+    n = 1 if max(p.shape[1] / p.shape[0] for p in pictures) > 3 else 3
+    rows, titles = ([x[k : k + n] for k in range(0, len(x), n)] for x in (tinted, list(names)))
+    figure = show_pictures(rows, titles, card)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
 def show_cases(pictures: Sequence[np.ndarray], truths: Sequence[np.ndarray],
                answers: Sequence[np.ndarray], names: Sequence[str], title: str,
                card: Card) -> Figure:  # fmt: skip

@@ -64,7 +64,8 @@ def describe_machine() -> str:
 def describe_times(output: Path) -> str:
     """Seconds of each step so far, as the runner noted them."""
     steps = {
-        p.stem: json.loads(p.read_text()) for p in sorted((output / "notebooks").glob("*.json"))
+        p.stem: json.loads(p.read_text())
+        for p in sorted((output / "notebooks").glob("0[1-5]_*.json"))
     }
     times = [f"{name} {usage['seconds']:.0f} s" for name, usage in steps.items()]
     return ", ".join(times) or "not measured"

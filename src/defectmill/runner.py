@@ -1,6 +1,6 @@
 """The steps of a run, as make calls them: knobs, one notebook, the closing lines, the list.
 
-python -m defectmill.runner knobs|notebook|summary|list|import-config ...
+python -m defectmill.runner knobs|notebook|infer|summary|list|import-config ...
 """
 
 import json
@@ -23,12 +23,14 @@ from defectmill.config import (
 )
 from defectmill.import_config import import_config
 
-PARAMETERS = {"experiment", "overrides"}
 
-
-def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
+def run_notebook(
+    name: str, experiment_name: str, overrides: dict, folders: dict[str, str] | None = None
+) -> None:
     """Run one notebook by papermill; the executed copy, its time and memory go to output.
 
+    Args:
+        folders: parameters that this notebook has beside the house's two.
     Raises:
         SystemExit: the notebook failed (its cell and error are shown), or its parameters cell
             is not the house's: papermill itself only warns of an unknown parameter.
@@ -38,10 +40,11 @@ def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     experiment = load_experiment(experiment_name, overrides)
+    values = {"experiment": experiment_name, "overrides": overrides, **(folders or {})}
     source = ROOT / "notebooks" / f"{name}.ipynb"
     found = set(papermill.inspect_notebook(str(source)))
-    if found != PARAMETERS:
-        raise SystemExit(f"error: {source}: parameters are {sorted(found)}, not {PARAMETERS}")
+    if found != set(values):
+        raise SystemExit(f"error: {source}: parameters are {sorted(found)}, not {sorted(values)}")
     executed = experiment.output / "notebooks" / f"{name}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     os.environ["DEFECTMILL_BATCH"] = "1"
@@ -53,7 +56,7 @@ def run_notebook(name: str, experiment_name: str, overrides: dict) -> None:
     try:
         with divert_stderr(log):
             papermill.execute_notebook(
-                str(source), str(executed), {"experiment": experiment_name, "overrides": overrides},
+                str(source), str(executed), values,
                 cwd=str(source.parent), kernel_name="python3", progress_bar=False,
                 stdout_file=sys.stdout,
                 extra_arguments=["--log-level=40", "--IPKernelApp.capture_fd_output=False"],
@@ -83,6 +86,15 @@ def divert_stderr(log: Path) -> Iterator[None]:
         os.close(kept)
 
 
+def infer(experiment_name: str, overrides: dict, images: str, out: str) -> None:
+    """Run 06 on a folder of pictures; what it cannot do is said before the kernel starts."""
+    from defectmill.inspection import check_inspection
+
+    _, target = check_inspection(load_experiment(experiment_name, overrides), images, out)
+    run_notebook("06_infer", experiment_name, overrides, {"images": images, "out": out})
+    print(f"  {target}")
+
+
 def print_summary(experiment_name: str) -> None:
     """Print what a run reached, how long each step took and where its products are."""
     experiment = load_experiment(experiment_name)
@@ -99,7 +111,7 @@ def print_summary(experiment_name: str) -> None:
                  for m in ("pooled_dice", "image_recall", "false_alarm_rate")}  # fmt: skip
         dice, hit, alarm = ("  none" if v is None else f"{v:6.3f}" for v in found.values())
         print(f"  Dice {dice}   images found {hit}   false alarms {alarm}   {name}")
-    steps = sorted((experiment.output / "notebooks").glob("*.json"))
+    steps = sorted((experiment.output / "notebooks").glob("0[1-5]_*.json"))
     times = [(p.stem, json.loads(p.read_text())) for p in steps]
     print("  " + "  ".join(f"{name} {usage['seconds']:.0f} s" for name, usage in times), end="")
     print(f"  = {sum(u['seconds'] for _, u in times):.0f} s, "
@@ -140,6 +152,8 @@ def main(words: list[str]) -> None:
         write_stage_knobs(experiment, experiment.output / "knobs")
     elif command == "notebook":
         run_notebook(rest[0], rest[1], parse_overrides(rest[2]))
+    elif command == "infer":
+        infer(rest[0], parse_overrides(rest[1]), rest[2], rest[3])
     else:
         raise SystemExit(f"error: no command {command!r}")
 

@@ -73,7 +73,7 @@ def write_readme_table(readme: Path = ROOT / "README.md") -> Path:
 
 def _read_result(experiment: Experiment, scores: dict) -> dict:
     rows = {(row["class"], row["measure"]): row for row in scores["panel"]}
-    steps = (experiment.output / "notebooks").glob("*.json")
+    steps = (experiment.output / "notebooks").glob("0[1-5]_*.json")
     seconds = sum(json.loads(step.read_text())["seconds"] for step in steps)
     return {
         "name": experiment.name, "data": experiment.card.title, "network": experiment.model.name,

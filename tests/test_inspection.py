@@ -1,0 +1,233 @@
+"""Inspections: what is refused, what is written, and the cells of 06 on a network of one layer."""
+
+import json
+import re
+from pathlib import Path
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from defectmill import inspection
+from defectmill.config import ROOT, ConfigError, load_experiment
+from defectmill.images import read_image, write_image
+from defectmill.labels import read_labels
+from defectmill.palette import masks_from_colours
+from defectmill.postprocess import Rule
+from defectmill.rules import write_rules
+from fake_competition import COLOURS, make_card
+
+NOTEBOOK = ROOT / "notebooks" / "06_infer.ipynb"
+
+
+@pytest.fixture
+def project(root, monkeypatch) -> Path:
+    """A project whose model takes dark pixels for class 1 and nothing for class 2."""
+    monkeypatch.setattr(inspection, "ROOT", root)
+    card = make_card()
+    (root / "input" / "fake").mkdir()
+    (root / "input" / "fake" / "dataset.json").write_text(json.dumps(card.model_dump()))
+    (root / "notebooks" / "experiments" / "fake.yml").write_text(
+        "dataset: fake\ndata: {scale: 1.0}\npredict: {flips: []}\n"
+    )
+    (root / "output" / "fake").mkdir(parents=True)
+    inputs = keras.Input((None, None, 1))
+    dark = keras.layers.Rescaling(-1 / 255, offset=1.0)(inputs)
+    none = keras.layers.Rescaling(0.0)(inputs)
+    model = keras.Model(inputs, keras.layers.Concatenate()([dark, none]))
+    model.save(root / "output" / "fake" / "model.keras")
+    rules = [Rule(0.5, 0.5, 2), Rule(0.5, 0.5, 0)]
+    write_rules(rules, card, root / "output" / "fake" / "thresholds.json")
+    (root / "parts").mkdir()
+    return root
+
+
+def draw_part(path: Path, shape: tuple[int, int], *boxes: tuple[slice, slice]) -> None:
+    """White, with black boxes."""
+    picture = np.full(shape, 255, np.uint8)
+    for box in boxes:
+        picture[box] = 0
+    path.parent.mkdir(exist_ok=True)
+    write_image(path, picture)
+
+
+def run_cells(images: str, out: str) -> dict:
+    """Run the code cells of 06 as a notebook would; returns its names."""
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    names: dict = {}
+    sources[0] = f"experiment, overrides, images, out = 'fake', {{}}, {images!r}, {out!r}"
+    for source in sources:
+        exec(source, names)
+    plt.close("all")
+    return names
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+TABLES = ["defects.csv", "runs.csv", "skipped.csv"]
+
+
+def test_a_folder_becomes_masks_overlays_and_tables(project, capsys):
+    draw_part(project / "parts" / "one.png", (12, 20), np.s_[2:5, 3:9], np.s_[8:10, 15:20])
+    draw_part(project / "parts" / "TWO.BMP", (9, 7), np.s_[4:5, 1:3])
+    draw_part(project / "parts" / "clean.png", (5, 8))
+    (project / "parts" / "broken.png").write_bytes(b"no picture")
+    run_cells("parts", "found/here")
+    out = project / "found" / "here"
+    pictures = ["TWO", "clean", "one"]
+    assert everything(project / "found") == sorted(
+        [f"here/{t}" for t in TABLES]
+        + [f"here/masks/{p}.png" for p in pictures]
+        + [f"here/overlays/{p}.jpg" for p in pictures]
+    )
+    said = capsys.readouterr().out
+    assert "4 pictures, 1 of them could not be read" in said
+    assert "2 pictures with 3 defects" in said
+    expected = np.zeros((12, 20), np.uint8)
+    expected[2:5, 3:9] = expected[8:10, 15:20] = 1
+    drawn, n_off = masks_from_colours(read_image(out / "masks" / "one.png", 3), COLOURS[:2])
+    assert n_off == 0
+    np.testing.assert_array_equal(drawn[:, :, 0], expected)
+    assert not drawn[:, :, 1].any()
+    tinted = read_image(out / "overlays" / "one.jpg", 3)
+    assert tinted.shape == (12, 20, 3)
+    assert tinted[3, 5, 0] > tinted[3, 5, 2] + 30  # yellowish
+    labels = read_labels(out / "runs.csv")
+    assert labels["ImageId"].unique().tolist() == ["TWO.BMP", "clean.png", "one.png"]
+    assert labels.loc[labels["hasMask"], "EncodedPixels"].iloc[0] == "14 1 23 1"
+    defects = pd.read_csv(out / "defects.csv")
+    assert defects[["ImageId", "class", "area", "top", "left", "height", "width"]].to_numpy(
+        ).tolist() == [
+        ["TWO.BMP", "bar 1", 2, 4, 1, 1, 2],
+        ["one.png", "bar 1", 18, 2, 3, 3, 6],
+        ["one.png", "bar 1", 10, 8, 15, 2, 5],
+    ]  # fmt: skip
+    assert defects["mean_probability"].tolist() == [1.0, 1.0, 1.0]
+    (skipped,) = pd.read_csv(out / "skipped.csv").to_numpy().tolist()
+    assert skipped[0] == "broken.png"
+    assert "not a readable picture (10 bytes)" in skipped[1]
+
+
+def test_pictures_of_one_stem_keep_both_masks(project):
+    draw_part(project / "parts" / "a.png", (6, 9), np.s_[0:2, 0:2])
+    draw_part(project / "parts" / "a.bmp", (5, 7), np.s_[3:5, 3:7])
+    run_cells("parts", "found")
+    assert [p.name for p in sorted((project / "found" / "masks").iterdir())] == [
+        "a.bmp.png", "a.png.png",
+    ]  # fmt: skip
+    assert read_image(project / "found" / "masks" / "a.bmp.png").shape == (5, 7, 1)
+
+
+@pytest.mark.parametrize("layout", ["2019", "current"])
+def test_no_defect_at_all_is_said_and_written(project, capsys, layout):
+    card = make_card(layout=layout)
+    (project / "input" / "fake" / "dataset.json").write_text(json.dumps(card.model_dump()))
+    draw_part(project / "parts" / "clean.png", (5, 8))
+    run_cells("parts", "found")
+    assert "No defect was found." in capsys.readouterr().out
+    assert len(pd.read_csv(project / "found" / "defects.csv")) == 0
+    rows = ["clean.png_1,", "clean.png_2,"] if layout == "2019" else []
+    assert (project / "found" / "runs.csv").read_text().splitlines()[1:] == rows
+    assert not read_image(project / "found" / "masks" / "clean.png").any()
+
+
+def test_a_folder_of_broken_pictures_says_so_of_each(project, capsys):
+    for name in ("a.png", "b.jpg"):
+        (project / "parts" / name).write_bytes(b"")
+    run_cells("parts", "found")
+    assert "2 pictures, 2 of them could not be read" in capsys.readouterr().out
+    skipped = pd.read_csv(project / "found" / "skipped.csv")
+    assert skipped["ImageId"].tolist() == ["a.png", "b.jpg"]
+
+
+def test_a_second_inspection_replaces_the_first_and_leaves_the_rest(project):
+    draw_part(project / "parts" / "old.png", (5, 8))
+    run_cells("parts", "found")
+    (project / "found" / "notes.txt").write_text("mine")
+    (project / "parts" / "old.png").rename(project / "parts" / "new.png")
+    run_cells("parts", "found")
+    assert everything(project / "found") == [
+        *TABLES[:1], "masks/new.png", "notes.txt", "overlays/new.jpg", *TABLES[1:],
+    ]  # fmt: skip
+    assert not (project / "found.part").exists()
+
+
+def test_an_inspection_cut_short_leaves_the_last_one_whole(project, monkeypatch):
+    draw_part(project / "parts" / "old.png", (5, 8))
+    run_cells("parts", "found")
+    before = everything(project / "found")
+    draw_part(project / "parts" / "zzz.png", (5, 8))
+    monkeypatch.setattr(inspection, "list_defects", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_cells("parts", "found")
+    assert everything(project / "found") == before
+
+
+def refuse(project: Path, images: str, out: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        inspection.check_inspection(load_experiment("fake"), images, out)
+    return str(raised.value)
+
+
+def test_a_missing_product_is_named_with_the_target_that_makes_it(project):
+    draw_part(project / "parts" / "a.png", (5, 8))
+    (project / "output" / "fake" / "thresholds.json").unlink()
+    assert re.search(r"thresholds\.json is missing: `make predict EXP.*=fake` first",
+                     refuse(project, "parts", "found"))  # fmt: skip
+    (project / "output" / "fake" / "model.keras").unlink()
+    assert re.search(r"model\.keras is missing: `make train EXPERIMENT=fake` first",
+                     refuse(project, "parts", "found"))  # fmt: skip
+
+
+def test_folders_without_pictures_are_refused(project):
+    assert "IMAGES=no" in refuse(project, "no", "found")
+    assert "is no folder" in refuse(project, "no", "found")
+    assert "holds no picture" in refuse(project, "parts", "found")
+    assert "say IMAGES=" in refuse(project, "", "found")
+    assert "say IMAGES=" in refuse(project, "parts", "")
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("parts", "write over IMAGES=parts"),
+        ("parts/../parts", "write over IMAGES=parts"),
+        ("input", "read-only"),
+        ("input/fake/inspection", "read-only"),
+        ("notebooks/experiments/fake.yml", "is a file"),
+    ],
+)
+def test_an_out_that_would_write_over_something_is_refused(project, out, why):
+    draw_part(project / "parts" / "a.png", (5, 8))
+    assert why in refuse(project, "parts", out)
+
+
+@pytest.mark.parametrize("images", ["data/masks", "data/overlays/deep", "data.part"])
+def test_pictures_in_the_way_of_the_products_are_refused(project, images):
+    (project / images).mkdir(parents=True)
+    draw_part(project / images / "a.png", (5, 8))
+    assert "write over" in refuse(project, images, "data")
+
+
+def test_masks_that_no_inspection_wrote_are_never_replaced(project):
+    for folder in ("data", "data/masks", "parts"):
+        draw_part(project / folder / "a.png", (5, 8))
+    assert "holds masks, which no inspection wrote" in refuse(project, "parts", "data")
+    run_cells("data", "data/inspection")
+    assert (project / "data" / "inspection" / "masks" / "a.png").is_file()
+
+
+def test_relative_folders_begin_at_the_project_and_others_stand(project, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other disk")
+    draw_part(project / "parts" / "a.png", (5, 8))
+    draw_part(other / "pictures" / "a.png", (5, 8))
+    experiment = load_experiment("fake")
+    found = inspection.check_inspection(experiment, "parts", str(other / "out"))
+    assert found == (project / "parts", other / "out")
+    found = inspection.check_inspection(experiment, str(other / "pictures"), "out")
+    assert found == (other / "pictures", project / "out")
