@@ -2,6 +2,7 @@
 they are found, group and fold."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from defectmill.cards import Card
 from defectmill.images import ImageError, name_masks, read_image, read_shape, write_image
-from defectmill.labels import LabelError, draw_runs, runs_by_image
+from defectmill.labels import LabelError, draw_masks, draw_runs, runs_by_image
 from defectmill.palette import colours_from_masks
 from defectmill.rle import RleError, check_rle, rle_area
 
@@ -95,6 +96,22 @@ def write_colour_masks(
         masks = draw_runs(runs[image_id], (height, width), len(card.classes), image_id)
         picture = colours_from_masks(masks, card.colours)
         write_image(folder / f"{names[image_id]}.png", picture)
+
+
+def read_with_masks(
+    folder: Path, labels: pd.DataFrame, image_ids: Iterable[str], n_classes: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Read pictures and draw their masks, to be looked at.
+
+    Returns:
+        (H, W, 3) uint8 each, and (H, W, n_classes) uint8 in {0, 1} each.
+    """
+    ids = list(image_ids)
+    pictures = [read_image(folder / i, 3) for i in ids]
+    masks = [
+        draw_masks(labels, i, p.shape[:2], n_classes) for i, p in zip(ids, pictures, strict=True)
+    ]
+    return pictures, masks
 
 
 def pick_examples(labels: pd.DataFrame, class_id: int, n: int) -> list[str]:

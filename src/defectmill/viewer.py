@@ -15,9 +15,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from defectmill.cards import Card
-from defectmill.image_table import pick_examples
+from defectmill.image_table import pick_examples, read_with_masks
 from defectmill.images import encode_image, read_image, resize_image, resize_masks
-from defectmill.labels import draw_masks, draw_runs, runs_by_image
+from defectmill.labels import draw_runs, runs_by_image
 from defectmill.overlays import overlay, show_sheet
 
 if TYPE_CHECKING:
@@ -42,11 +42,7 @@ def show_few(folder: Path, labels: pd.DataFrame, card: Card) -> Figure:
     """Tint an image of each class, of middling area, and a clean one: six at most."""
     kinds = [*(kind.id for kind in card.classes), 0]
     picks = list(dict.fromkeys(i for k in kinds for i in pick_examples(labels, k, 1)))[:6]
-    pictures = [read_image(folder / i, 3) for i in picks]
-    masks = [
-        draw_masks(labels, i, p.shape[:2], len(card.classes))
-        for i, p in zip(picks, pictures, strict=True)
-    ]
+    pictures, masks = read_with_masks(folder, labels, picks, len(card.classes))
     figure = show_sheet(pictures, masks, picks, card.title, card)
     plt.close(figure)  # an open one a notebook shows twice: as it stands and as the cell's value
     return figure
