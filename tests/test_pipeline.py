@@ -66,12 +66,19 @@ def first_run(project):
 
 
 def test_make_runs_all_steps_and_prints_the_score(project, first_run):
-    panel = json.loads((project / "output" / "fake" / "scores.json").read_text())
-    assert f"score {panel['score']:.4f}   floor {panel['floor']:.4f}" in first_run
+    scores = json.loads((project / "output" / "fake" / "scores.json").read_text())
+    assert f"score {scores['score']:.4f} [" in first_run
+    assert f"floor {scores['floor']:.4f}   gain {scores['gain']:+.4f}" in first_run
     for step in ("01_eda", "02_labels", "03_train", "04_predict", "05_report"):
         assert step in first_run
     assert "submissions/fake.csv" in first_run
     assert "<img" in (project / "output" / "fake" / "report.html").read_text()
+
+
+def test_all_experiments_stand_side_by_side(project, first_run):
+    assert "output/index.html" in make(project, "site")
+    page = (project / "output" / "index.html").read_text()
+    assert '<a href="fake/report.html">fake</a>' in page
 
 
 def test_the_history_has_a_line_an_epoch_in_the_executed_notebook(project, first_run):
@@ -129,7 +136,7 @@ def test_infer_says_what_is_missing_without_a_kernel(project, first_run):
 def test_a_failing_notebook_leaves_no_product_and_is_redone(project, first_run):
     notebook = project / "notebooks" / "05_report.ipynb"
     whole = notebook.read_text()
-    notebook.write_text(whole.replace("plots.plot_scores(panel", "plots.no_such_plot(panel"))
+    notebook.write_text(whole.replace("plots.plot_scores(", "plots.no_such_plot("))
     said = make(project, "EXPERIMENT=fake", succeeds=False)
     assert "no_such_plot" in said
     assert "05_report.ipynb failed in cell" in said
@@ -168,3 +175,23 @@ def test_a_broken_label_stops_with_file_row_and_value(project, first_run):
     assert "overlaps" in said
     csv.write_text(whole)
     make(project, "EXPERIMENT=fake")
+
+
+def test_a_class_without_pictures_and_a_set_without_clean_ones_run_through(project, first_run):
+    """As aluminum: few pictures, each with a defect, one class in the test part only."""
+    folder = project / "input" / "rare"
+    write_fake_competition(folder, n_train=12, n_classes=3)
+    table = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False)
+    absent = table["ImageId_ClassId"].str.endswith("_2")
+    table.loc[absent, "EncodedPixels"] = ""
+    defect = table["EncodedPixels"] != ""
+    images = table["ImageId_ClassId"].str.rsplit("_", n=1).str[0]
+    kept = images.isin(images[defect])
+    for image in set(images[~kept]):
+        (folder / "train_images" / image).unlink()
+    table[kept].to_csv(folder / "train.csv", index=False)
+    text = EXPERIMENT.replace("dataset: fake", "dataset: rare")
+    (project / "notebooks" / "experiments" / "rare.yml").write_text(text)
+    said = make(project, "EXPERIMENT=rare")
+    assert "0 shown of 0 images without a defect" in said
+    assert (project / "output" / "rare" / "report.html").is_file()
