@@ -37,7 +37,7 @@ MOVES ?=
 
 # Modules that a step really uses: a change to a plot never retrains.
 BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py palette.py)
-FOLDS := $S/folds.py $S/audit.py
+FOLDS := $S/folds.py $S/shots.py $(wildcard $S/audit/*.py)
 NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py windows.py augment.py warps.py losses.py training.py previews.py)
 MASKS := $(addprefix $S/,inference.py tiles.py windows.py postprocess.py rules.py submission.py scores.py)
 

@@ -7,8 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.folds import assign_folds, find_groups, report_leaks
-from defectmill.images import write_image
+from defectmill.folds import (
+    assign_folds,
+    find_groups,
+    find_likest,
+    likest_pairs,
+    report_leaks,
+)
+from defectmill.images import picture_print, write_image
 from fake_competition import make_card
 
 
@@ -136,3 +142,41 @@ def test_leak_is_counted_by_image():
     images = image_table(3, per_group=2).assign(fold=[0, 1, 0, 0, 1, 1])
     leaks = report_leaks(images, 2, seed=0)
     assert leaks.iloc[1].tolist() == ["by group", 6, 2, 2 / 6]
+
+
+def test_likest_picture_of_others_is_found_block_by_block():
+    others = np.array([[1, 0, 0], [0, 1, 0], [0, 0.6, 0.8]], np.float32)
+    prints = np.array([[0, 0.8, 0.6], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    places, likeness = find_likest(prints, others, block=3)
+    assert places[:3].tolist() == [2, 0, 1]
+    assert likeness == pytest.approx([0.96, 1, 1, 0])
+    assert find_likest(prints, others[:0])[1].tolist() == [0, 0, 0, 0]
+
+
+def turned(degrees: float) -> list[float]:
+    """A print whose likeness to another is the cosine of the angle between them."""
+    return [np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]
+
+
+@pytest.mark.parametrize("block", [2, 512])
+def test_pairs_on_which_the_threshold_turned_are_told(block):
+    card = make_card().model_copy(update={"group_pattern": r"^(part\d+)_"})
+    # a-b 10 degrees (joined), b-c 20, a-c 30 (apart); the two shots of part 1 by name.
+    names = ["a.png", "b.png", "c.png", "part1_x.png", "part1_y.png"]
+    prints = np.array([turned(d) for d in (0, 10, 30, 180, 185)], np.float32)
+    images = pd.DataFrame({"ImageId": names, "group": [0, 0, 1, 2, 2]})
+    pairs = likest_pairs(images, prints, card, threshold=np.cos(np.radians(15)), block=block)
+    told = [tuple(row) for row in pairs.drop(columns="likeness").itertuples(index=False)]
+    assert told[:3] == [("joined", "a.png", "b.png"), ("apart", "b.png", "c.png"),
+                        ("apart", "a.png", "c.png")]  # fmt: skip
+    assert len(told) == 1 + 4
+    assert ("part1_x.png", "part1_y.png") not in [pair for _, *pair in told]
+    np.testing.assert_allclose(pairs["likeness"][:3], np.cos(np.radians([10, 20, 30])), atol=1e-6)
+    assert len(likest_pairs(images, prints, card, np.cos(np.radians(15)), n=1, block=block)) == 2
+
+
+def test_pairs_of_two_pictures_alone_are_told():
+    images = pd.DataFrame({"ImageId": ["a.png", "b.png"], "group": [0, 1]})
+    prints = np.stack([picture_print(texture(n)[:, :, None]) for n in (1, 2)])
+    pairs = likest_pairs(images, prints, make_card())
+    assert pairs["side"].tolist() == ["apart"]

@@ -130,6 +130,59 @@ def _alike(prints: np.ndarray, threshold: float, block: int = 1024) -> np.ndarra
     return np.concatenate(found, axis=1)
 
 
+def find_likest(prints: np.ndarray, others: np.ndarray, block: int = 1024
+                ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Find the likest of `others`, (M, D), for each of `prints`, (N, D).
+
+    Returns:
+        (N,) places in `others` and (N,) likeness in -1..1.
+    """
+    places, likeness = np.zeros(len(prints), np.int64), np.zeros(len(prints), np.float32)
+    for top in range(0, len(prints) if len(others) else 0, block):
+        alike = prints[top : top + block] @ others.T
+        places[top : top + block] = alike.argmax(axis=1)
+        likeness[top : top + block] = alike.max(axis=1)
+    return places, likeness
+
+
+def likest_pairs(
+    images: pd.DataFrame, prints: np.ndarray, card: Card, threshold: float = NEAR_DUPLICATE,
+    n: int = 4, block: int = 512,
+) -> pd.DataFrame:  # fmt: skip
+    """Find the pairs on which the threshold turned, to be looked at.
+
+    Args:
+        images: image table with groups; prints: (N, D), in its order.
+    Returns:
+        Up to 2n rows, the nearest to the threshold first on each side: side ("joined": likeness
+        above it, and no file name joins them; "apart": below it, in different groups), likeness,
+        first, second (image ids).
+    """
+    ids, groups = images["ImageId"].to_numpy(), images["group"].to_numpy()
+    left, right = np.concatenate([_same_part(ids, card), _copies(ids)], axis=1)
+    graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(ids), len(ids)))
+    parts = connected_components(graph, directed=False)[1]
+    found = []
+    for top in range(0, len(ids), block):
+        likeness = prints[top : top + block] @ prints.T
+        rows = np.arange(top, top + len(likeness))[:, None]
+        later, above = np.arange(len(ids)) > rows, likeness > threshold
+        sides = {
+            "joined": later & above & (parts[rows] != parts),
+            "apart": later & ~above & (groups[rows] != groups),
+        }
+        for side, fits in sides.items():
+            distance = np.where(fits, np.abs(likeness - threshold), np.inf).ravel()
+            nearest = np.argpartition(distance, min(n, distance.size - 1))[:n]
+            for place in nearest[np.isfinite(distance[nearest])]:
+                row, column = divmod(int(place), len(ids))
+                found.append((side, float(likeness[row, column]), ids[top + row], ids[column]))
+    pairs = pd.DataFrame(found, columns=["side", "likeness", "first", "second"])
+    nearest = (pairs["likeness"] - threshold).abs().sort_values(kind="stable").index
+    pairs = pairs.loc[nearest].groupby("side", sort=False).head(n)
+    return pairs.sort_values("side", ascending=False, kind="stable").reset_index(drop=True)
+
+
 def _chain_equal(keys: Sequence[str], positions: Sequence[int]) -> np.ndarray:
     first: dict[str, int] = {}
     return _pair_up((first.setdefault(k, n), n) for k, n in zip(keys, positions, strict=True))
