@@ -1,112 +1,255 @@
-"""The audit finds each oddity that was planted, with its file name, and nothing else."""
+"""The audit finds each oddity that was planted, with its file names, and nothing else."""
 
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from defectmill.audit import audit_labels
+from defectmill.audit import audit_labels, shorten_names
+from defectmill.audit.ceilings import best_score, dice_between
+from defectmill.cards import Published
 from defectmill.image_table import make_image_table
-from defectmill.images import write_image
+from defectmill.images import list_images, write_image
+from defectmill.knobs import LabelKnobs
 from defectmill.labels import read_labels
+from defectmill.rle import mask_to_rle
+from defectmill.scores import dice_from_counts
+from defectmill.shots import read_shots
+from fake_competition import make_card
 
-FILES = "files without a row in the label table"
+FILES = "files without a row in train.csv"
+GONE = "images of train.csv without a file"
+EMPTY = "rows of train.csv without runs"
 SUFFIX = "suffix and content differ"
-COPIES = "same bytes as another image"
-CONTRADICTIONS = "same bytes, different labels"
-OVERLAPS = "classes overlap"
+BLANK = "all pixels of one value"
 SIZES = "sizes that differ from the commonest"
+OVERLAPS = "classes overlap"
+COPIES = "same bytes as another training image"
+TEST_COPIES = "same bytes as another test image"
+LEAKED = "test images with the bytes of a training image"
+CONTRADICTIONS = "same bytes, different labels"
+REUSED = "same labels, different bytes"
 TWINS = "near-duplicates or shots of a part that has others"
+ALIKE = "test images like a training image"
+RARE = "classes with fewer groups than folds"
+GOOD = ["0.png,1,1 3", "1.png,1,1 4", "1.png,2,6 2", "2.png,2,45 1", "3.png,2,45 1"]
+
+
+def texture(seed: int, shape=(5, 9)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
 @pytest.fixture
 def audit(tmp_path, table_file):
-    """Audit four pictures of 5 x 9 with these rows: {finding: (count, examples)}."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for n in range(4):
-        image = np.random.default_rng(n).integers(0, 256, (5, 9), np.uint8)
-        write_image(folder / f"{n}.png", image)
+    """Audit four training pictures of 5 x 9 and two test pictures: {finding: (count, names)}."""
+    for part, numbers in (("train", range(4)), ("test", (10, 11))):
+        (tmp_path / f"{part}_images").mkdir()
+        for n in numbers:
+            write_image(tmp_path / f"{part}_images" / f"{n}.png", texture(n))
+    # 3.png has the label of 2.png, but another size.
+    write_image(tmp_path / "train_images" / "3.png", texture(3, (9, 5)))
 
-    def run(*rows: str, groups: list[int] | None = None, n_folds: int = 1) -> dict:
-        csv = table_file("ImageId,ClassId,EncodedPixels", *rows)
-        ids = sorted(p.name for p in folder.iterdir() if not p.name.startswith("orphan"))
-        labels = read_labels(csv, ids, n_classes=2)
-        images = make_image_table(folder, labels)
+    def run(*rows: str, groups: list[int] | None = None, n_folds: int = 2, card=None) -> dict:
+        table_file("ImageId,ClassId,EncodedPixels", *rows, name="train.csv")
+        card, ids = card or make_card(), list_images(run.folder)
+        labels = read_labels(tmp_path / "train.csv", ids, 2, partial=True)
+        images = make_image_table(run.folder, labels)
         images["group"] = range(len(images)) if groups is None else groups
-        found = audit_labels(labels, images, folder, n_folds)
-        assert isinstance(found, pd.DataFrame)
-        return {what: (count, names) for what, count, names in found.itertuples(index=False)}
+        train = read_shots(run.folder, ids)
+        test = read_shots(run.tests, list_images(run.tests))
+        knobs = LabelKnobs(n_folds=n_folds)
+        found, run.named = audit_labels(tmp_path, card, labels, images, train, test, knobs)
+        run.table = found
+        run.meanings = dict(zip(found["finding"], found["meaning"], strict=True))
+        return {what: (n, names) for what, n, _, names in found.itertuples(index=False)}
 
-    run.folder = folder
+    run.root, run.folder, run.tests = tmp_path, tmp_path / "train_images", tmp_path / "test_images"
     return run
 
 
-GOOD = ["0.png,1,1 3", "1.png,1,1 3", "1.png,2,4 2", "2.png,2,1 45"]
+def rows_of(audit, finding: str) -> list[tuple]:
+    """(part, ImageId, value, twin) of a finding."""
+    named = audit.named[audit.named["finding"] == finding]
+    return list(named.drop(columns="finding").itertuples(index=False, name=None))
 
 
-def test_clean_dataset_has_no_findings(audit):
-    expected = dict.fromkeys(
-        (FILES, SUFFIX, COPIES, CONTRADICTIONS, OVERLAPS, SIZES, TWINS), (0, "")
-    )
-    assert audit(*GOOD) == expected
+def test_what_was_looked_for_and_not_found_stays_with_0(audit):
+    found = audit(*GOOD)
+    assert found.pop(SIZES) == (1, "3.png")
+    assert found == dict.fromkeys(
+        (FILES, GONE, EMPTY, SUFFIX, BLANK, OVERLAPS, COPIES, TEST_COPIES, LEAKED, CONTRADICTIONS,
+         REUSED, TWINS, ALIKE, RARE), (0, ""),
+    )  # fmt: skip
 
 
-def test_file_without_a_row_is_found(audit):
-    shutil.copy(audit.folder / "0.png", audit.folder / "orphan.png")
-    assert audit(*GOOD)[FILES] == (1, "orphan.png")
+def test_files_without_a_row_and_rows_without_a_file_are_named(audit):
+    found = audit(*GOOD[:3], "3.png,1,1 3", "gone.png,1,1 3")
+    assert found[FILES] == (1, "2.png")
+    assert found[GONE] == (1, "gone.png")
 
 
-def test_png_bytes_named_jpg_are_found(audit):
-    (audit.folder / "3.png").rename(audit.folder / "3.jpg")
-    assert audit(*GOOD)[SUFFIX] == (1, "3.jpg")
+def test_empty_rows_are_counted_and_their_images_named(audit):
+    assert audit(*GOOD, "0.png,2,", "3.png,1,")[EMPTY] == (2, "0.png / 3.png")
+    assert "in 2 images" in audit.meanings[EMPTY]
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".bmp"])
+def test_png_bytes_named_jpg_are_found_in_both_parts(audit):
+    (audit.folder / "0.png").rename(audit.folder / "0.jpg")
+    (audit.tests / "11.png").rename(audit.tests / "11.jpg")
+    assert audit(*GOOD[1:])[SUFFIX] == (2, "0.jpg / test_images/11.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".bmp", ".png"])
 def test_honest_suffix_is_no_finding(audit, suffix):
-    write_image(audit.folder / f"9{suffix}", np.zeros((5, 9), np.uint8))
+    write_image(audit.folder / f"9{suffix}", texture(9))
     assert audit(*GOOD)[SUFFIX] == (0, "")
 
 
+def test_picture_of_one_value_is_found(audit):
+    write_image(audit.folder / "4.png", np.zeros((5, 9), np.uint8))
+    write_image(audit.tests / "12.png", np.full((5, 9), 7, np.uint8))
+    assert audit(*GOOD)[BLANK] == (2, "4.png / test_images/12.png")
+
+
+def test_odd_size_is_told_with_its_value(audit):
+    audit(*GOOD)
+    assert rows_of(audit, SIZES) == [("train", "3.png", "9 x 5", "")]
+    assert audit.meanings[SIZES].startswith("5 x 9 is the commonest")
+
+
+def test_classes_that_share_pixels_are_found_in_the_solution_too(audit):
+    solution = "ImageId,ClassId,EncodedPixels\n10.png,1,1 4\n10.png,2,2 9\n11.png,1,\n"
+    (audit.root / "solution.csv").write_text(solution)
+    found = audit(*GOOD, "0.png,2,3 1")
+    assert found[OVERLAPS] == (2, "0.png / test_images/10.png")
+    assert [row[2] for row in rows_of(audit, OVERLAPS)] == [1, 3]
+
+
 def test_copies_with_the_same_labels_do_not_contradict(audit):
-    shutil.copy(audit.folder / "0.png", audit.folder / "4.png")
-    found = audit(*GOOD, "4.png,1,1 3")
-    assert found[COPIES] == (2, "0.png 4.png")
+    for name in ("4.png", "5.png"):
+        shutil.copy(audit.folder / "0.png", audit.folder / name)
+    found = audit(*GOOD, "4.png,1,1 3", "5.png,1,1 3")
+    assert found[COPIES] == (3, "0.png / 4.png / 5.png")
+    assert [row[3] for row in rows_of(audit, COPIES)] == ["4.png", "5.png", "0.png"]
     assert found[CONTRADICTIONS] == (0, "")
+    assert found[REUSED] == (0, "")
 
 
-@pytest.mark.parametrize("other", ["4.png,1,1 4", "4.png,2,1 3", ""])
-def test_copies_with_other_labels_contradict(audit, other):
+@pytest.mark.parametrize(
+    ("other", "dice", "best"),
+    [("4.png,1,1 4", 0.8571, 0.9643), ("4.png,2,1 3", 0, 0.5), ("4.png,1,", 0, 0.75)],
+)
+def test_copies_with_other_labels_contradict_and_bound_the_score(audit, other, dice, best):
     shutil.copy(audit.folder / "0.png", audit.folder / "4.png")
-    assert audit(*GOOD, *filter(None, [other]))[CONTRADICTIONS] == (2, "0.png 4.png")
+    assert audit(*GOOD, other)[CONTRADICTIONS] == (2, "0.png / 4.png")
+    expected = [("train", "0.png", dice, "4.png"), ("train", "4.png", dice, "0.png")]
+    assert rows_of(audit, CONTRADICTIONS) == expected
+    meaning = audit.meanings[CONTRADICTIONS]
+    assert f"no model scores above {best:.4f} on these" in meaning
+    # Two of the five labelled pictures are bounded.
+    assert float(meaning.split("above ")[2].split(" ")[0]) == pytest.approx(
+        1 - 2 / 5 * (1 - best), abs=1e-4
+    )
 
 
-def test_classes_that_share_a_pixel_are_found(audit):
-    assert audit(*GOOD, "3.png,1,1 3", "3.png,2,3 1")[OVERLAPS] == (1, "3.png")
+def test_labels_used_twice_are_found_and_clean_or_augmented_pictures_are_not(audit):
+    for name, seed in (("4.png", 4), ("5.png", 5), ("6.png", 6), ("sharp__0.png.png", 7)):
+        write_image(audit.folder / name, texture(seed))
+    found = audit(*GOOD, "4.png,1,1 4", "4.png,2,6 2", "sharp__0.png.png,1,1 3")
+    assert found[REUSED] == (2, "1.png / 4.png")
+    assert rows_of(audit, REUSED)[0] == ("train", "1.png", 1, "4.png")
 
 
-def test_odd_size_is_found(audit):
-    write_image(audit.folder / "3.png", np.zeros((9, 5), np.uint8))
-    assert audit(*GOOD)[SIZES] == (1, "3.png")
+def test_test_picture_that_was_trained_on_is_found(audit):
+    shutil.copy(audit.folder / "1.png", audit.tests / "12.png")
+    lit = (texture(2).astype(float) * 0.8 + 20).astype(np.uint8)
+    write_image(audit.tests / "13.png", lit)
+    shutil.copy(audit.tests / "10.png", audit.tests / "14.png")
+    found = audit(*GOOD)
+    assert found[LEAKED] == (1, "test_images/12.png")
+    assert rows_of(audit, LEAKED) == [("test", "12.png", 1, "1.png")]
+    assert found[ALIKE] == (2, "test_images/12.png / test_images/13.png")
+    assert [row[3] for row in rows_of(audit, ALIKE)] == ["1.png", "2.png"]
+    assert found[TEST_COPIES] == (2, "test_images/10.png / test_images/14.png")
+    assert found[COPIES] == (0, "")
+
+
+def test_empty_test_part_has_no_findings(audit):
+    for path in audit.tests.iterdir():
+        path.unlink()
+    found = audit(*GOOD)
+    assert [found[what] for what in (LEAKED, ALIKE, TEST_COPIES)] == [(0, "")] * 3
 
 
 def test_groups_of_several_are_counted_by_image(audit):
-    assert audit(*GOOD, groups=[0, 1, 0, 2])[TWINS] == (2, "0.png 2.png")
-
-
-def test_five_examples_are_named(audit):
-    for n in range(4, 8):
-        shutil.copy(audit.folder / "3.png", audit.folder / f"{n}.png")
-    shutil.copy(audit.folder / "3.png", audit.folder / "8.png")
-    assert audit(*GOOD)[COPIES] == (6, "3.png 4.png 5.png 6.png 7.png")
+    assert audit(*GOOD, groups=[0, 1, 0, 2])[TWINS] == (2, "0.png / 2.png")
 
 
 def test_class_with_fewer_groups_than_folds_is_found(audit):
-    found = audit(*GOOD, groups=[0, 0, 1, 2], n_folds=2)
-    assert found["class 1: fewer groups than folds"] == (1, "")
+    found = audit(*GOOD, groups=[0, 0, 1, 2], n_folds=3)
+    assert found["class 1: fewer groups than folds"] == (1, "0.png / 1.png")
     assert "class 2: fewer groups than folds" not in found
+    assert RARE not in found
 
 
 def test_class_that_nobody_has_is_found(audit):
-    assert audit("0.png,1,1 3")["class 2: fewer groups than folds"] == (0, "")
+    assert audit("0.png,1,1 3", "1.png,1,2 1")["class 2: fewer groups than folds"] == (0, "")
+
+
+def test_what_the_adapter_saw_stands_there_with_its_zeros(audit):
+    specks = "".join(
+        f'"specks, rubbed out",{row}\n' for row in ("1.png,5", "10.png,2", "left.png,1")
+    )
+    text = f'finding,ImageId,value\n{specks}"holes, filled",,0\n'
+    (audit.root / "odd.csv").write_text(text)
+    found = audit(*GOOD)
+    assert found["specks"] == (3, "1.png / test_images/10.png / left.png")
+    assert found["holes"] == (0, "")
+    assert audit.meanings["specks"] == "rubbed out"
+    assert [row[:3] for row in rows_of(audit, "specks")] == [
+        ("train", "1.png", 5), ("test", "10.png", 2), ("", "left.png", 1),
+    ]  # fmt: skip
+
+
+def test_five_names_are_shown_and_all_are_kept(audit):
+    for n in range(4, 9):
+        shutil.copy(audit.folder / "0.png", audit.folder / f"{n} a.png")
+    names = "0.png / 4 a.png / 5 a.png / 6 a.png / 7 a.png"
+    assert audit(*GOOD)[COPIES] == (6, f"{names} / 8 a.png")
+    shown = shorten_names(audit.table).set_index("finding")["images"]
+    assert shown[COPIES] == f"{names} / ..."
+    assert shown[SIZES] == "3.png"
+
+
+def test_part_of_a_published_set_is_compared_with_the_whole(audit):
+    whole = Published(images=100, masks=(30, 40), by_classes=(40, 55, 5))
+    card = make_card().model_copy(update={"published": whole})
+    many = [f"{n}.png,{c},{n + 1} 1" for n in range(4) for c in (1, 2)]
+    found = audit(*many, card=card)
+    assert found["published images that train.csv lacks"] == (96, "")
+    assert "masks by class: 4 of 30, 4 of 40" in audit.meanings[
+        "published images that train.csv lacks"
+    ]  # fmt: skip
+    several = "images with several classes, more than published"
+    assert found[several] == (4, "0.png / 1.png / 2.png / 3.png")
+    assert "(100.0%); published 8.3% of 60: no random part" in audit.meanings[several]
+    assert audit(*GOOD, card=card)[several] == (0, "")
+
+
+def test_best_score_of_two_labels_is_that_of_the_best_of_all_answers():
+    rng = np.random.default_rng(0)
+    answers = np.array([[n >> k & 1 for k in range(6)] for n in range(64)])
+    for _ in range(40):
+        pair = rng.integers(0, 2, (2, 6)) * rng.integers(0, 2, (2, 1))
+        scores = [
+            np.mean([dice_from_counts((a & p).sum(), p.sum(), a.sum()) for p in pair])
+            for a in answers
+        ]
+        labels = [{1: mask_to_rle(p.reshape(2, 3))} for p in pair]
+        assert best_score(labels, 1) == pytest.approx(max(scores))
+        assert best_score(labels, 2) == pytest.approx((max(scores) + 1) / 2)
+
+
+def test_dice_between_labels_is_the_mean_over_the_classes_there_are():
+    assert dice_between({1: "1 3", 3: "9 1"}, {1: "1 4"}) == pytest.approx((6 / 7 + 0) / 2)
+    assert dice_between({}, {}) == 1

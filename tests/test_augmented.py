@@ -5,10 +5,12 @@ import pytest
 
 from defectmill.datasets.augmented import WARPS, write_augmented
 from defectmill.datasets.competition import DatasetError
-from defectmill.folds import assign_folds, find_groups
+from defectmill.folds import assign_folds
+from defectmill.groups import find_groups
 from defectmill.image_table import make_image_table
 from defectmill.images import list_images, read_image
 from defectmill.labels import draw_masks, read_labels
+from defectmill.shots import read_shots
 from fake_competition import make_card, write_fake_competition
 
 
@@ -41,7 +43,7 @@ def test_no_copy_leaves_the_fold_of_its_picture(source):
     folder = write_augmented("fake", list(WARPS)) / "train_images"
     labels = read_labels(folder.parent / "train.csv", list_images(folder), 2)
     images = make_image_table(folder, labels)
-    images["group"] = find_groups(folder, images["ImageId"].tolist(), make_card())
+    images["group"] = find_groups(read_shots(folder, images["ImageId"].tolist()), make_card())
     images["fold"] = assign_folds(images, 3, seed=0)
     parents = images["ImageId"].str.replace(r"^[a-z-]+__(.*)\.png$", r"\1", regex=True)
     assert parents.nunique() == 12

@@ -1,73 +1,12 @@
-"""Groups and folds, on drawn textures whose twins are known."""
+"""Folds, on image tables."""
 
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.folds import assign_folds, find_groups
-from defectmill.images import write_image
-from fake_competition import make_card
-
-
-def texture(seed: int, shape: tuple[int, int] = (37, 53)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(60, 200, shape, np.uint8)
-
-
-def write_all(folder, **images: np.ndarray) -> list[str]:
-    for stem, image in images.items():
-        write_image(folder / f"{stem}.png", image)
-    return [f"{stem}.png" for stem in images]
-
-
-def test_different_pictures_stand_alone(tmp_path):
-    ids = write_all(tmp_path, a=texture(1), b=texture(2), c=texture(3, (41, 29)))
-    assert find_groups(tmp_path, ids, make_card()).tolist() == [0, 1, 2]
-
-
-def test_copies_and_brighter_twins_stand_together(tmp_path):
-    lit = (texture(1) * 0.8 + 30).astype(np.uint8)
-    ids = write_all(tmp_path, a=texture(1), b=texture(2), lit=lit)
-    shutil.copy(tmp_path / "b.png", tmp_path / "copy.png")
-    groups = find_groups(tmp_path, [*ids, "copy.png"], make_card())
-    assert groups.tolist() == [0, 1, 0, 1]
-
-
-def test_flat_pictures_are_no_twins_unless_they_are_copies(tmp_path):
-    flat = np.full((37, 53), 120, np.uint8)
-    ids = write_all(tmp_path, a=flat, b=flat + 1, c=flat)
-    assert find_groups(tmp_path, ids, make_card()).tolist() == [0, 1, 0]
-
-
-def test_threshold_of_likeness_decides(tmp_path):
-    half = (texture(1) * 0.5 + texture(2) * 0.5).astype(np.uint8)
-    ids = write_all(tmp_path, a=texture(1), b=half)
-    assert find_groups(tmp_path, ids, make_card(), near_duplicate=0.9).tolist() == [0, 1]
-    assert find_groups(tmp_path, ids, make_card(), near_duplicate=0.3).tolist() == [0, 0]
-
-
-def test_file_names_join_shots_of_a_part(tmp_path):
-    card = make_card().model_copy(update={"group_pattern": r"^(part\d+)_"})
-    ids = write_all(
-        tmp_path, part1_x=texture(1), part10_x=texture(2), part1_y=texture(3), other=texture(4)
-    )
-    assert find_groups(tmp_path, ids, card).tolist() == [0, 1, 0, 2]
-
-
-def test_running_numbers_join_where_the_gap_is_small(tmp_path):
-    card = make_card().model_copy(update={"group_pattern": r"num_(\d+)", "group_gap": 200})
-    names = [f"num_{n}" for n in (1000, 99, 1200, 1401, 1350, 2000)]
-    ids = write_all(tmp_path, **{name: texture(n) for n, name in enumerate(names)})
-    # 1000-1200-1350-1401 is a chain of small gaps; 99 and 2000 stand alone.
-    assert find_groups(tmp_path, ids, card).tolist() == [0, 1, 0, 0, 0, 2]
-
-
-def test_groups_join_over_a_third_picture(tmp_path):
-    card = make_card().model_copy(update={"group_pattern": r"^(part\d+)_"})
-    ids = write_all(tmp_path, part1_a=texture(1), part1_b=texture(2), part2_a=texture(2))
-    assert find_groups(tmp_path, ids, card).tolist() == [0, 0, 0]
+from defectmill.folds import assign_folds
 
 
 def image_table(n_groups: int, per_group: int = 3) -> pd.DataFrame:

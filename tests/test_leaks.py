@@ -61,8 +61,7 @@ def test_copied_mask_is_brought_to_the_size_of_its_picture():
     np.testing.assert_array_equal(draw_masks(answer, "same", (6, 10), 2), mask)
 
 
-def test_many_asked_pictures_are_answered_in_order(monkeypatch):
-    monkeypatch.setattr("defectmill.leaks.BLOCK", 3)
+def test_asked_pictures_are_answered_in_order():
     images, labels, prints = make_set(10, 1)
     answer = copy_nearest(labels, images, prints, images[::-1], prints[::-1])
     assert answer["ImageId"].tolist() == images["ImageId"].tolist()[::-1]

@@ -11,6 +11,7 @@ from defectmill.config import ConfigError
 from defectmill.datasets.__main__ import prepare
 from defectmill.datasets.competition import DatasetError, Picture, write_competition
 from defectmill.datasets.magnetic_tile import read_raw
+from defectmill.datasets.pairs import EMPTY
 from defectmill.images import ImageError, list_images, read_image, write_image
 from defectmill.labels import read_labels, split_image_class
 from fake_competition import make_card
@@ -68,8 +69,10 @@ def test_empty_mask_in_a_defect_class_is_clean_and_noted(raw):
     add(raw, "MT_Uneven", 1, np.full((37, 53), 127, np.uint8))
     pictures = pictures_of(raw)
     assert not pictures["exp1_num_1.jpg"].masks.any()
-    odd = {image_id: p.odd for image_id, p in pictures.items() if p.odd}
-    assert odd == {"exp1_num_1.jpg": {"empty mask in a defect class, counts as clean": 1}}
+    empty = [image_id for image_id, p in pictures.items() if p.odd.get(EMPTY)]
+    assert empty == ["exp1_num_1.jpg"]
+    # Of the parts without a defect it says nothing.
+    assert [EMPTY in p.odd for p in pictures.values()].count(True) == 11
 
 
 def test_what_is_odd_is_counted_and_named_in_the_notes(root):
@@ -77,10 +80,30 @@ def test_what_is_odd_is_counted_and_named_in_the_notes(root):
     pictures = [
         Picture(f"{n}.png", image, masks, "train", {"specks": n} if n else {}) for n in range(8)
     ]
-    write_competition(pictures, make_card("fake"), root / "input" / "fake")
-    notes = json.loads((root / "input" / "fake" / "dataset.json").read_text())["notes"]
+    folder = root / "input" / "fake"
+    write_competition(pictures, make_card("fake"), folder)
+    notes = json.loads((folder / "dataset.json").read_text())["notes"]
     named = "1.png, 2.png, 3.png, 4.png, 5.png, ..."
     assert notes == [f"specks: 28, in 7 pictures ({named})"]
+
+
+def test_all_that_is_odd_is_listed_by_picture_with_what_was_looked_for_in_vain(root):
+    image, masks = np.zeros((4, 7), np.uint8), np.zeros((4, 7, 2), np.uint8)
+    pictures = [
+        Picture("a.png", image, masks, "train", {"specks, rubbed out": 3, "holes": 0}, {2: (9, 4)}),
+        Picture("b.png", image, masks, "train", {"specks, rubbed out": 0}, {2: (3, 2), 1: (5, 5)}),
+        Picture("c.png", image, None),
+    ]
+    write_competition(pictures, make_card("fake"), root / "input" / "fake")
+    assert (root / "input" / "fake" / "odd.csv").read_text().splitlines() == [
+        "finding,ImageId,value",
+        '"without labels, left out",c.png,1',
+        '"specks, rubbed out",a.png,3',
+        "holes,,0",
+        '"grey mask of class 1, area at > 0 is 1.00 times that at == 255",,0',
+        '"grey mask of class 2, area at > 0 is 2.00 times that at == 255",a.png,5',
+        '"grey mask of class 2, area at > 0 is 2.00 times that at == 255",b.png,1',
+    ]
 
 
 def test_each_picture_keeps_its_own_size(raw):
@@ -92,7 +115,8 @@ def test_each_picture_keeps_its_own_size(raw):
 def test_orphan_is_named(raw, lost, lacks):
     stem = raw / "MT_Break" / "Imgs" / "exp1_num_20000"
     stem.with_suffix(lost).unlink()
-    with pytest.raises(DatasetError, match=re.escape(f"{stem}: has no {lacks}")):
+    left = stem.with_suffix({".png": ".jpg", ".jpg": ".png"}[lost])
+    with pytest.raises(DatasetError, match=re.escape(f"{left}: has no {lacks}")):
         list(read_raw(raw, CARD))
 
 

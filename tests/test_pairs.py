@@ -10,7 +10,14 @@ from defectmill.cards import CARDS
 from defectmill.datasets import aluminum, colour_masks, crack, mvtec_tile
 from defectmill.datasets.__main__ import prepare
 from defectmill.datasets.competition import DatasetError
-from defectmill.datasets.pairs import pair_files, read_colour_pair
+from defectmill.datasets.pairs import (
+    EMPTY,
+    OFF,
+    REFUSED,
+    pair_files,
+    read_colour_pair,
+    read_grey_pair,
+)
 from defectmill.images import list_images, write_image
 from defectmill.labels import read_labels
 
@@ -43,6 +50,27 @@ def test_orphan_is_named(tmp_path, lost, lacks):
         list(pair_files(tmp_path / "images", tmp_path / "masks"))
 
 
+def test_orphans_are_counted_and_the_first_five_named(tmp_path):
+    for number in range(8):
+        add(tmp_path, f"{number}.png", colour_mask(), number)
+    for number in range(1, 8):
+        (tmp_path / "masks" / f"{number}.png").unlink()
+    said = r"1\.png: has no mask; nor have 6 others \(2\.png, 3\.png, 4\.png, 5\.png, \.\.\.\)"
+    with pytest.raises(DatasetError, match=said):
+        list(pair_files(tmp_path / "images", tmp_path / "masks"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [((48, 72), r"\(24, 36\), at 2 times its scale: resize it"), ((12, 18), "at 0.5 times"),
+     ((36, 24), r"\(36, 24\) for a picture of \(24, 36\)$")],
+)  # fmt: skip
+def test_mask_of_another_size_is_refused_with_its_scale(tmp_path, shape, said):
+    add(tmp_path, "a.png", np.zeros(shape, np.uint8))
+    with pytest.raises(DatasetError, match=said):
+        read_grey_pair(tmp_path / "images/a.png", tmp_path / "masks/a.png", 0, 1)
+
+
 def test_pairs_go_by_stem_and_not_by_order(tmp_path):
     add(tmp_path, "b.jpg", colour_mask(), 0, "b.png")
     add(tmp_path, "a.png", colour_mask(), 1, "a.bmp")
@@ -71,7 +99,7 @@ def test_colour_folders_give_classes_and_count_what_is_off(tmp_path):
     add(tmp_path, "rough_1.png", mask)
     (picture,) = colour_masks.read_raw(tmp_path, TILE)
     assert picture.masks.sum(axis=(0, 1)).tolist() == [0, 0, 0, 0, 7]
-    assert picture.odd == {"mask pixels of a colour off the palette, taken as the nearest": 1}
+    assert picture.odd == {**REFUSED, OFF: 1}
 
 
 def test_flexunet_folders_keep_their_test_part_and_train_on_the_rest(tmp_path):
@@ -133,7 +161,8 @@ def test_mvtec_as_it_is_shipped(tmp_path):
     for channel, name in enumerate(TILE.class_names):
         picture = pictures[f"{name}_000.png"]
         assert picture.masks.sum(axis=(0, 1)).tolist() == [6 * (c == channel) for c in range(5)]
-        assert picture.odd == {"grey mask pixels, binarised at 128": 1}
+        assert picture.odd == {**REFUSED, "grey mask pixels, binarised at 128": 1, EMPTY: 0}
+        assert picture.grey == {channel + 1: (7, 6)}
     assert not pictures["good_train_000.png"].masks.any()
 
 
@@ -163,7 +192,8 @@ def crackforest(tmp_path):
 def test_of_crackforest_only_code_2_is_crack(crackforest):
     first, second, third = crack.read_raw(crackforest, CARDS["crack"])
     assert np.argwhere(first.masks[:, :, 0]).tolist() == [[3, 4], [3, 5], [3, 6]]
-    assert first.odd == {"pixels of code 3, no crack": 3, "pixels of code 4, no crack": 1}
+    codes = {"pixels of code 3, no crack": 3, "pixels of code 4, no crack": 1}
+    assert first.odd == {**REFUSED, **codes, EMPTY: 0}
     assert second.masks.any()
     assert (third.image_id, third.masks) == ("201.jpg", None)
 
@@ -207,6 +237,9 @@ def test_crops_of_one_photograph_are_one_group():
     found = [re.search(pattern, name) for name in names]
     assert found[0][1] == found[1][1]
     assert found[2] is None
+    others = ("IMG_2930_1297_969.jpg", "IMG_2930_1945_969.jpg", "IMG_2931_1_1.jpg")
+    parts = [re.search(pattern, name)[1] for name in others]
+    assert parts[0] == parts[1] != parts[2]
 
 
 def test_distorted_copies_of_one_tile_are_one_group():

@@ -1,19 +1,28 @@
 """The real files, where they lie beside the project (see DEFECTMILL_REALDATA)."""
 
+import importlib
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.cards import CARDS
+from defectmill.audit import audit_labels
+from defectmill.cards import CARDS, Card
 from defectmill.config import ROOT
+from defectmill.datasets.competition import write_competition
 from defectmill.datasets.magnetic_tile import read_raw
-from defectmill.image_table import share_table
+from defectmill.datasets.severstal import copy_raw
+from defectmill.groups import find_groups
+from defectmill.image_table import make_image_table, share_table
 from defectmill.images import list_images, read_image
+from defectmill.knobs import LabelKnobs
 from defectmill.labels import read_csv, read_labels, write_labels
 from defectmill.rle import mask_to_rle, parse_runs, rle_to_mask
+from defectmill.shots import read_shots
 from defectmill.submission import check_submission, write_submission
 
 DATA = Path(os.environ.get("DEFECTMILL_REALDATA") or ROOT.parent / "shared" / "data")
@@ -127,3 +136,137 @@ def test_every_magnetic_tile_is_read_with_its_own_size():
     heights, widths, _ = zip(*(p.masks.shape for p in pictures), strict=True)
     assert (min(heights), max(heights)) == (222, 403)
     assert (min(widths), max(widths)) == (103, 632)
+
+
+def audit(folder: Path, card: Card) -> pd.DataFrame:
+    """Audit a competition folder: finding -> count, meaning, images, and the values of each."""
+    pictures, ids = folder / "train_images", list_images(folder / "train_images")
+    labels = read_labels(folder / "train.csv", ids, len(card.classes), partial=True)
+    images = make_image_table(pictures, labels)
+    images["group"] = find_groups(read_shots(pictures, ids), card)
+    train = read_shots(pictures, ids)
+    test = read_shots(folder / "test_images", list_images(folder / "test_images"))
+    found, named = audit_labels(folder, card, labels, images, train, test, LabelKnobs())
+    values = named.groupby("finding")["value"].agg(list)
+    return found.set_index("finding").assign(values=values)
+
+
+def audit_some(tmp_path: Path, dataset: str, source: str, names: Iterable[str]) -> pd.DataFrame:
+    """Run an adapter on the raw files whose stem is among `names`, all for training, and audit."""
+    names, raw, card = set(names), tmp_path / "raw", CARDS[dataset]
+    for path in (DATA / source).rglob("*"):
+        link = raw / path.relative_to(DATA / source)
+        if path.is_dir():
+            link.mkdir(parents=True, exist_ok=True)
+        elif path.stem in names:
+            link.symlink_to(path)
+    adapter = importlib.import_module(f"defectmill.datasets.{dataset.replace('-', '_')}")
+    pictures = (replace(picture, part="train") for picture in adapter.read_raw(raw, card))
+    write_competition(pictures, card, tmp_path / "input")
+    return audit(tmp_path / "input", card)
+
+
+@pytest.fixture(scope="module")
+def steel(tmp_path_factory) -> pd.DataFrame:
+    """The audit of what is there of Severstal."""
+    folder = tmp_path_factory.mktemp("steel") / "severstal"
+    copy_raw(STEEL, CARDS["severstal"], folder)
+    return audit(folder, CARDS["severstal"])
+
+
+def test_audit_tells_that_this_part_of_severstal_is_no_random_one(steel):
+    lacks = steel.loc["published images that train.csv lacks"]
+    assert lacks["count"] == 12568 - 5621
+    assert "478 of 897, 135 of 247, 2550 of 5150, 526 of 801" in lacks["meaning"]
+    several = steel.loc["images with several classes, more than published"]
+    assert several["count"] == len(several["images"].split(" / ")) == 427
+    assert "(13.1%); published 6.4% of 6666" in several["meaning"]
+
+
+def test_audit_finds_png_bytes_in_both_parts_of_severstal(steel):
+    names = steel.loc["suffix and content differ", "images"].split(" / ")
+    expected = [
+        f"{'test_images/' * (part == 'test')}{name}"
+        for part in ("train", "test")
+        for name in list_images(STEEL / f"{part}_images")
+        if (STEEL / f"{part}_images" / name).read_bytes()[:2] == b"\x89P"
+    ]
+    assert names == expected
+    assert len(expected) > 10
+
+
+def test_audit_counts_the_empty_rows_of_the_2019_layout(steel, tmp_path):
+    empty = "rows of train.csv without runs"
+    assert steel.loc[empty, "count"] == 22484 - 3689
+    assert len(steel.loc[empty, "images"].split(" / ")) == 5621
+    (tmp_path / "raw").mkdir()
+    for name in (
+        "train_current.csv",
+        "sample_submission_current.csv",
+        "train_images",
+        "test_images",
+    ):
+        (tmp_path / "raw" / name).symlink_to(STEEL / name)
+    copy_raw(tmp_path / "raw", CARDS["severstal"], tmp_path / "severstal")
+    current = audit(tmp_path / "severstal", CARDS["severstal"])
+    assert current.loc[empty, "count"] == 0
+    # Clean images have no row: their files must not be lost.
+    assert current.loc["images with several classes, more than published", "count"] == 427
+
+
+def test_audit_tells_how_much_the_edges_of_magnetic_tile_masks_matter(tmp_path):
+    stems = [p.stem for p in (DATA / "magnetic-tile" / "MT_Crack" / "Imgs").glob("*.jpg")]
+    found = audit_some(tmp_path, "magnetic-tile", "magnetic-tile", stems)
+    name = "grey mask of class 3"
+    assert found.loc[name, "count"] == len(stems) == 40
+    assert found.loc[name, "meaning"] == "area at > 0 is 2.87 times that at == 255"
+    assert sum(found.loc[name, "values"]) == 23700 - 8253
+    assert found.loc["sizes that differ from the commonest", "count"] > 30
+
+
+def test_audit_finds_empty_masks_and_shots_of_one_part_of_magnetic_tiles(tmp_path):
+    stems = [p.stem for p in (DATA / "magnetic-tile" / "MT_Uneven" / "Imgs").glob("*.jpg")]
+    found = audit_some(tmp_path, "magnetic-tile", "magnetic-tile", stems)
+    empty = found.loc["empty mask in a defect class"]
+    assert (empty["count"], empty["images"]) == (1, "exp4_num_124690.jpg")
+    assert found.loc["near-duplicates or shots of a part that has others", "count"] > 20
+
+
+def test_audit_finds_what_is_odd_in_crackforest(tmp_path):
+    stems = ["042", "065", "001", "084", "102", "040", "201", "329"]
+    found = audit_some(tmp_path, "crack", "crackforest", stems)
+    assert found.loc["without labels", "images"] == "201.jpg / 329.jpg"
+    assert found.loc["pixels of code 3", "images"] == "040.jpg / 084.jpg / 102.jpg"
+    assert found.loc["pixels of code 4", "images"] == "084.jpg / 102.jpg"
+    assert found.loc["same labels, different bytes", "images"] == "042.jpg / 065.jpg"
+    assert found.loc["same bytes as another training image", "count"] == 0
+
+
+def test_audit_finds_crops_of_one_photograph_and_masks_of_another_crop(tmp_path):
+    """Not in the list that came with the data: some crops have the mask of the crop below."""
+    stems = [f"20160222_114806_1281_{n}" for n in (1, 1081)]
+    stems += ["IMG_2930_1297_969", "IMG_2930_1945_969", "20160222_081102_1281_721"]
+    found = audit_some(tmp_path, "crack", "crack500", stems)
+    shots = found.loc["near-duplicates or shots of a part that has others", "images"]
+    assert shots == " / ".join(f"{stem}.jpg" for stem in (*stems[:2], *stems[2:4]))
+    reused = found.loc["same labels, different bytes", "images"]
+    assert reused == " / ".join(f"{stem}.jpg" for stem in stems[:2])
+
+
+def test_audit_finds_interpolated_colours_and_distorted_copies_of_mvtec_tiles(tmp_path):
+    stems = [p.stem for p in (DATA / "mvtec-tile" / "images").iterdir() if "stroke" in p.stem]
+    found = audit_some(tmp_path, "mvtec-tile", "mvtec-tile", stems)
+    off = found.loc["mask pixels of a colour off the palette"]
+    assert off["count"] == 3
+    assert 0.002 < sum(off["values"]) / (len(stems) * 512 * 512) < 0.008
+    copies = " / ".join(f"barrdistorted_{n}_0.3_0.3_gray_stroke_3.png" for n in (1001, 1004))
+    assert found.loc["near-duplicates or shots of a part that has others", "images"] == copies
+
+
+def test_audit_finds_one_aluminum_picture_with_two_labels_and_its_rings(tmp_path):
+    found = audit_some(tmp_path, "aluminum", "aluminum", ["132", "339"])
+    both = found.loc["same bytes, different labels"]
+    assert (both["count"], both["images"]) == (2, "132.jpg / 339.jpg")
+    assert both["values"] == pytest.approx([0.9588, 0.9588])
+    assert "no model scores above 0.9966 on these" in both["meaning"]
+    assert found.loc["mask pixels of a thin ring of another class", "count"] == 2

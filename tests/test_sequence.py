@@ -2,8 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from defectmill.config import load_experiment
+from defectmill.image_table import find_overlaps, refuse_overlaps
 from defectmill.images import write_image
 from defectmill.knobs import DataKnobs
+from defectmill.labels import LabelError
 from defectmill.rle import mask_to_rle
 from defectmill.sequence import DefectSequence
 
@@ -202,3 +205,29 @@ def test_fit_sees_every_batch_in_order(competition):
         sequence, epochs=3, steps_per_epoch=4, shuffle=False, verbose=0
     ).history["seen"]  # fmt: skip
     assert seen == [0 + 1 + 2 + 3, 4 + 5 + 6 + 7, 8 + 9 + 10 + 11]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_multiclass_head_refuses_overlapping_classes_by_name(competition, training):
+    labels, images, _ = competition
+    labels = labels.copy()
+    labels.loc[labels["ClassId"] == 1, "EncodedPixels"] = "1 200"
+    experiment = load_experiment("sample", {"model.head": "multiclass"})
+    said = r"overlap in 2 pictures: 0\.png \(\d+ pixels\), 1\.png .*set model\.head=multilabel"
+    with pytest.raises(LabelError, match=said):
+        DefectSequence.of(experiment, labels, images, training)
+    # Pictures that are not shown may overlap, and a multilabel head may be shown any.
+    DefectSequence.of(experiment, labels, images[2:], training)
+    DefectSequence.of(load_experiment("sample"), labels, images, training)
+
+
+def test_five_overlapping_pictures_are_named():
+    rows = [(f"{n}.png", c, "3 2") for n in range(7) for c in (1, 2, 3)]
+    labels = pd.DataFrame(rows, columns=["ImageId", "ClassId", "EncodedPixels"])
+    assert find_overlaps(labels) == {f"{n}.png": 6 for n in range(7)}
+    with pytest.raises(
+        LabelError, match=r"in 7 pictures: 0\.png \(6 .*4\.png \(6 pixels\), \.\.\.;"
+    ):
+        refuse_overlaps(labels)
+    labels.loc[labels["ClassId"] > 1, "EncodedPixels"] = "5 2"
+    refuse_overlaps(labels[labels["ClassId"] < 3])

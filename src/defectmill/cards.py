@@ -17,6 +17,21 @@ class DefectClass(BaseModel):
         return self.name if self.name.endswith(f" {self.id}") else f"{self.id} {self.name}"
 
 
+class Published(BaseModel):
+    """What is known of a whole dataset, to compare a part of it with.
+
+    Attributes:
+        images: how many there are.
+        masks: of each class, in the order of the channels.
+        by_classes: images with no class, one, two, ...
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    images: int
+    masks: tuple[int, ...]
+    by_classes: tuple[int, ...]
+
+
 class Card(BaseModel):
     """A dataset.
 
@@ -32,6 +47,7 @@ class Card(BaseModel):
         shape: (height, width) of every picture, where the dataset promises one.
         partial: train.csv labels more pictures than train_images holds, and may.
         slug: the competition's name in its address at Kaggle, where it has one.
+        published: numbers of its whole training part, where they are known.
         notes: how input/<dataset> was made and what was odd, written by its adapter.
     """
 
@@ -49,6 +65,7 @@ class Card(BaseModel):
     shape: tuple[int, int] | None = None
     partial: bool = False
     slug: str = ""
+    published: Published | None = None
     notes: tuple[str, ...] = ()
 
     @field_validator("classes")
@@ -106,6 +123,10 @@ CARDS = {
             ),
             shape=(256, 1600),
             slug="severstal-steel-defect-detection",
+            # Counted in the competition's train.csv of 2019.
+            published=Published(
+                images=12568, masks=(897, 247, 5150, 801), by_classes=(5902, 6239, 425, 2)
+            ),
             licence="competition rules; not redistributed",
             citation="PAO Severstal: Steel Defect Detection, Kaggle, 2019",
             source="https://www.kaggle.com/competitions/severstal-steel-defect-detection",
@@ -163,8 +184,8 @@ CARDS = {
             name="crack",
             title="Road cracks",
             classes=_classes(("crack", (255, 90, 60))),
-            # CRACK500's crops of one photograph: 20160222_081102_1281_721.
-            group_pattern=r"(\d{8}_\d{6})_\d+_\d+",
+            # CRACK500's crops of one photograph: 20160222_081102_1281_721, IMG_2930_1297_969.
+            group_pattern=r"(\d{8}_\d{6}|IMG_\d+)_\d+_\d+",
             licence="non-commercial research (CrackForest), not stated (CRACK500)",
             citation="Shi et al., IEEE T-ITS 2016; Zhang et al., ICIP 2016",
             source="https://github.com/cuilimeng/CrackForest-dataset and "

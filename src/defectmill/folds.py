@@ -1,63 +1,10 @@
-"""Groups and folds: images that show the same part never stand on both sides of a split.
+"""Folds: images of one group never stand on both sides of a split."""
 
-Groups come from file names, byte copies and perceptual near-duplicates; augmented copies stay
-with their picture.
-"""
-
-import hashlib
-import re
 import warnings
-from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
-
-from defectmill.cards import Card
-from defectmill.images import picture_print, read_image
-
-NEAR_DUPLICATE = 0.9
-COPY_MARK = "__"
-
-
-def find_groups(
-    folder: Path, image_ids: Sequence[str], card: Card, near_duplicate: float = NEAR_DUPLICATE,
-    prints: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Number the groups of images that must stay together.
-
-    Args:
-        folder: where the files are.
-        card: its file-name rule joins images of one part.
-        near_duplicate: pictures whose fine structure correlates above this are joined. 0.9:
-            on 1,212 magnetic tiles one pair of different parts in 10,000 reaches 0.8.
-        prints: of `read_prints`, where they are at hand.
-    Returns:
-        (N,) int64, numbered in the order of first appearance.
-    """
-    prints = read_prints(folder, image_ids) if prints is None else prints
-    pairs = [
-        _same_part(image_ids, card), _copies(image_ids), _same_bytes(folder, image_ids),
-        _alike(prints, near_duplicate),
-    ]  # fmt: skip
-    left, right = np.concatenate(pairs, axis=1)
-    n = len(image_ids)
-    graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(n, n))
-    return pd.factorize(connected_components(graph, directed=False)[1])[0]
-
-
-def read_prints(folder: Path, image_ids: Sequence[str]) -> np.ndarray:
-    """Read the pictures and summarise each: (N, D) float32, see `images.picture_print`."""
-    return np.stack([picture_print(read_image(folder / i)) for i in image_ids])
-
-
-def copy_name(move: str, image_id: str) -> str:
-    """Name an augmented copy, so that its group is its picture's."""
-    return f"{move}{COPY_MARK}{image_id}.png"
 
 
 def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
@@ -88,46 +35,3 @@ def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
         for fold, (_, held_out) in enumerate(splitter.split(images, strata, images["group"])):
             folds[held_out] = fold
     return folds
-
-
-def _same_part(image_ids: Sequence[str], card: Card) -> np.ndarray:
-    """(2, P) index pairs of images that the file-name rule joins."""
-    if not card.group_pattern:
-        return np.zeros((2, 0), np.int64)
-    found = [(re.search(card.group_pattern, i), n) for n, i in enumerate(image_ids)]
-    named = [(match[1], n) for match, n in found if match]
-    if card.group_gap:
-        named = sorted((int(part), n) for part, n in named)
-        return _pair_up((a[1], b[1]) for a, b in pairwise(named) if b[0] - a[0] <= card.group_gap)
-    return _chain_equal([part for part, _ in named], [n for _, n in named])
-
-
-def _copies(image_ids: Sequence[str]) -> np.ndarray:
-    """(2, P) index pairs of augmented copies and their pictures."""
-    places = {image_id: n for n, image_id in enumerate(image_ids)}
-    parents = (i.partition(COPY_MARK)[2].removesuffix(".png") for i in image_ids)
-    return _pair_up((places[p], n) for n, p in enumerate(parents) if p in places)
-
-
-def _same_bytes(folder: Path, image_ids: Sequence[str]) -> np.ndarray:
-    digests = [hashlib.sha256((folder / i).read_bytes()).hexdigest() for i in image_ids]
-    return _chain_equal(digests, range(len(digests)))
-
-
-def _alike(prints: np.ndarray, threshold: float, block: int = 1024) -> np.ndarray:
-    """(2, P) pairs above the threshold, in blocks: N x N never stands in memory."""
-    found = []
-    for top in range(0, len(prints), block):
-        likeness = prints[top : top + block] @ prints.T
-        left, right = np.nonzero(likeness > threshold)
-        found.append(np.stack([left + top, right]))
-    return np.concatenate(found, axis=1)
-
-
-def _chain_equal(keys: Sequence[str], positions: Sequence[int]) -> np.ndarray:
-    first: dict[str, int] = {}
-    return _pair_up((first.setdefault(k, n), n) for k, n in zip(keys, positions, strict=True))
-
-
-def _pair_up(pairs) -> np.ndarray:
-    return np.array(list(pairs), np.int64).reshape(-1, 2).T

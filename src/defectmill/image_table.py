@@ -3,6 +3,7 @@ they are found, group and fold."""
 
 import shutil
 from collections.abc import Iterable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from defectmill.cards import Card
 from defectmill.images import ImageError, name_masks, read_image, read_shape, write_image
 from defectmill.labels import LabelError, draw_masks, draw_runs, runs_by_image
 from defectmill.palette import colours_from_masks
-from defectmill.rle import RleError, check_rle, rle_area
+from defectmill.rle import RleError, check_rle, intersect_rles, rle_area
 
 
 def classes_by_image(labels: pd.DataFrame) -> pd.DataFrame:
@@ -45,6 +46,26 @@ def make_image_table(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
     images = classes_by_image(labels)
     images[["height", "width"]] = np.array(sizes, int).reshape(-1, 2)
     return images[["ImageId", "height", "width", "classes"]]
+
+
+def find_overlaps(labels: pd.DataFrame) -> dict[str, int]:
+    """Find the images with a pixel of two classes: {image id: pixels shared, pair by pair}."""
+    shared = {
+        image_id: sum(intersect_rles(*pair) for pair in combinations(runs.values(), 2))
+        for image_id, runs in runs_by_image(labels).items()
+    }
+    return {image_id: count for image_id, count in shared.items() if count}
+
+
+def refuse_overlaps(labels: pd.DataFrame) -> None:
+    """Raise LabelError, with up to five images, unless each pixel has one class at most."""
+    shared = find_overlaps(labels)
+    if shared:
+        named = ", ".join(f"{i} ({n} pixels)" for i, n in [*shared.items()][:5])
+        raise LabelError(
+            f"classes overlap in {len(shared)} pictures: {named}{', ...' * (len(shared) > 5)}; a "
+            "multiclass head gives a pixel one class: set model.head=multilabel, or mend the labels"
+        )
 
 
 def share_table(labels: pd.DataFrame, folder: Path, card: Card) -> pd.DataFrame:

@@ -53,6 +53,11 @@ def read_image(path: Path, channels: int = 1) -> np.ndarray:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened ({error.strerror})") from error
+    return decode_image(data, path, channels)
+
+
+def decode_image(data: np.ndarray, path: Path, channels: int = 1) -> np.ndarray:
+    """Decode the bytes of a file, (n,) uint8, as `read_image` does; `path` is for the error."""
     flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
     try:
         image = cv2.imdecode(data, flag) if data.size else None

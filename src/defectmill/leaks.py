@@ -6,12 +6,11 @@ It learns nothing; whatever it scores above the floor it owes to twins on both s
 import numpy as np
 import pandas as pd
 
+from defectmill.groups import find_likest
 from defectmill.images import resize_masks
 from defectmill.labels import COLUMNS, draw_runs, runs_by_image
 from defectmill.rle import mask_to_rle
 from defectmill.scores import count_runs, dice_from_counts, pooled_dice
-
-BLOCK = 1024
 
 
 def report_leaks(
@@ -21,7 +20,7 @@ def report_leaks(
 
     Args:
         images: image table with group and fold. labels: label table of the same images.
-        prints: (N, D) of `folds.read_prints`, in the order of the image table.
+        prints: (N, D) of `shots.read_shots`, in the order of the image table.
     Returns:
         A row a split: split, images, with a twin in training, share, copier's score, floor,
         copier's Dice (mean pooled Dice of the classes there are).
@@ -91,10 +90,7 @@ def copy_nearest(
     n_classes = int(labels["ClassId"].max())
     runs = runs_by_image(labels)
     shapes = known[["height", "width"]].to_numpy()
-    nearest = np.concatenate([
-        (asked_prints[top : top + BLOCK] @ known_prints.T).argmax(axis=1)
-        for top in range(0, len(asked), BLOCK)
-    ])  # fmt: skip
+    nearest, _ = find_likest(asked_prints, known_prints)
     ids = known["ImageId"].to_numpy()
     rows = []
     for (image_id, *shape), n in zip(

@@ -1,6 +1,7 @@
 """Pictures with their masks. Every function but `overlay` returns a Figure and shows nothing."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,6 +89,18 @@ def show_sheet(pictures: Sequence[np.ndarray], masks: Sequence[np.ndarray], name
     figure = show_pictures(rows, titles, card)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def show_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+               titles: Sequence[tuple[str, str]]) -> Figure:  # fmt: skip
+    """Pictures side by side, two pairs in a row, of wide ones one pair."""
+    wide = max(p.shape[1] / p.shape[0] for pair in pairs for p in pair) > 3
+    step = 1 if wide else 2
+    rows, names = (
+        [list(chain.from_iterable(cells[n : n + step])) for n in range(0, len(cells), step)]
+        for cells in (pairs, titles)
+    )
+    return show_pictures(rows, names, width=13)
 
 
 def show_cases(pictures: Sequence[np.ndarray], truths: Sequence[np.ndarray],

@@ -15,6 +15,7 @@ import pandas as pd
 
 from defectmill.augment import Augmenter
 from defectmill.config import Experiment
+from defectmill.image_table import refuse_overlaps
 from defectmill.images import read_image, resize_image, resize_masks
 from defectmill.knobs import DataKnobs
 from defectmill.labels import draw_runs, runs_by_image
@@ -76,8 +77,14 @@ class DefectSequence(keras.utils.Sequence):
     def of(
         cls, experiment: Experiment, labels: pd.DataFrame, images: pd.DataFrame, training: bool
     ) -> "DefectSequence":
-        """The experiment's Sequence over some of its training images."""
+        """The experiment's Sequence over some of its training images.
+
+        Raises:
+            LabelError: classes overlap, and the head is multiclass.
+        """
         knobs = experiment.training
+        if experiment.model.head == "multiclass":
+            refuse_overlaps(labels[labels["ImageId"].isin(images["ImageId"])])
         return cls(
             labels, images, experiment.input / "train_images", len(experiment.card.classes),
             experiment.data, knobs.batch_size, experiment.seed, knobs.steps if training else 0,

@@ -25,7 +25,7 @@ def read_raw(raw: Path, card: Card) -> Iterator[Picture]:
     """Read as `colour_masks` does, and undo the rings."""
     for picture in colour_masks.read_raw(raw, card):
         masks, n = undo_rings(picture.masks)
-        yield replace(picture, masks=masks, odd={**picture.odd, **({RING: n} if n else {})})
+        yield replace(picture, masks=masks, odd={**picture.odd, RING: n})
 
 
 def undo_rings(masks: np.ndarray) -> tuple[np.ndarray, int]:

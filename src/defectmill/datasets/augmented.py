@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from defectmill.config import ROOT, ConfigError, load_card
 from defectmill.datasets.competition import DatasetError
-from defectmill.folds import copy_name
+from defectmill.groups import copy_name
 from defectmill.images import ImageError, list_images, read_image, write_image
 from defectmill.labels import LabelError, draw_runs, read_labels, runs_by_image, write_labels
 from defectmill.postprocess import masks_to_labels

@@ -12,7 +12,14 @@ from scipy.io.matlab import MatReadError
 
 from defectmill.cards import Card
 from defectmill.datasets.competition import DatasetError, Picture
-from defectmill.datasets.pairs import check_shapes, pair_files, read_grey_pair
+from defectmill.datasets.pairs import (
+    EMPTY,
+    REFUSED,
+    check_shapes,
+    pair_files,
+    read_grey_pair,
+    refuse_orphans,
+)
 from defectmill.images import list_images
 
 NOTES = ("of CrackForest's codes only 2 is crack",)
@@ -35,9 +42,8 @@ def read_raw(raw: Path, card: Card) -> Iterator[Picture]:
 def _read_crackforest(raw: Path) -> Iterator[Picture]:
     names = list_images(raw / "image")
     truths = {path.stem: path for path in sorted((raw / "groundTruth").glob("*.mat"))}
-    orphans = sorted(truths.keys() - {Path(name).stem for name in names})
-    if orphans:
-        raise DatasetError(f"{truths[orphans[0]]}: has no picture")
+    stems = {Path(name).stem for name in names}
+    refuse_orphans([truths[stem] for stem in truths if stem not in stems], "picture")
     for name in names:
         path = raw / "image" / name
         truth = truths.get(path.stem)
@@ -47,10 +53,8 @@ def _read_crackforest(raw: Path) -> Iterator[Picture]:
         codes = _read_codes(truth)
         check_shapes(path, truth, codes)
         odd = {f"pixels of code {code}, no crack": int((codes == code).sum()) for code in (3, 4)}
-        yield Picture(
-            name, path, (codes == CRACK).astype(np.uint8)[:, :, None],
-            odd={what: count for what, count in odd.items() if count},
-        )  # fmt: skip
+        mask = (codes == CRACK).astype(np.uint8)[:, :, None]
+        yield Picture(name, path, mask, odd={**REFUSED, **odd, EMPTY: int(not mask.any())})
 
 
 def _read_codes(path: Path) -> np.ndarray:

@@ -5,12 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from defectmill.datasets.competition import DatasetError, Picture
+from defectmill.datasets.competition import NAMED, DatasetError, Picture
 from defectmill.images import SUFFIXES, read_image
 from defectmill.palette import Colour, masks_from_colours
 
 EDGE = 128  # from here on a pixel of a grey mask is defect
 OFF_PALETTE = 0.05  # share of a mask's pixels; more is another palette
+OFF = "mask pixels of a colour off the palette, taken as the nearest"
+GREY = f"grey mask pixels, binarised at {EDGE}"
+EMPTY = "empty mask in a defect class, counts as clean"
+# What stops an adapter was looked for too.
+REFUSED = {
+    "mask without a picture, refused": 0,
+    "mask of another size than its picture, refused": 0,
+}
 
 
 def pair_files(images: Path, masks: Path, ending: str = "") -> Iterator[tuple[Path, Path]]:
@@ -33,11 +41,18 @@ def pair_files(images: Path, masks: Path, ending: str = "") -> Iterator[tuple[Pa
                 raise DatasetError(f"{path}: {files[stem].name} has the same stem")
             files[stem] = path
         found.append(files)
-    for stem in sorted(found[0].keys() ^ found[1].keys()):
-        lacks = "mask" if stem in found[0] else "picture"
-        raise DatasetError(f"{(found[0] | found[1])[stem]}: has no {lacks}")
+    for there, other, lacks in ((*found, "mask"), (*found[::-1], "picture")):
+        refuse_orphans([path for stem, path in there.items() if stem not in other], lacks)
     for stem, image in found[0].items():
         yield image, found[1][stem]
+
+
+def refuse_orphans(paths: Sequence[Path], lacks: str) -> None:
+    """Raise DatasetError with the files that lack a "mask" or a "picture", if there are any."""
+    if paths:
+        more = ", ".join(path.name for path in paths[1:NAMED])
+        more = f"; nor have {len(paths) - 1} others ({more}{', ...' * (len(paths) > NAMED)})"
+        raise DatasetError(f"{paths[0]}: has no {lacks}{more if len(paths) > 1 else ''}")
 
 
 def read_colour_pair(image: Path, mask: Path, colours: Sequence[Colour], part: str = "") -> Picture:
@@ -55,8 +70,7 @@ def read_colour_pair(image: Path, mask: Path, colours: Sequence[Colour], part: s
             f"{mask}: {share:.1%} of its pixels have a colour that is no class's; are the "
             f"colours of dataset.json {[tuple(c) for c in colours]}?"
         )
-    odd = {"mask pixels of a colour off the palette, taken as the nearest": n_off} if n_off else {}
-    return Picture(image.name, image, masks, part, odd)
+    return Picture(image.name, image, masks, part, {**REFUSED, OFF: n_off})
 
 
 def read_grey_pair(image: Path, mask: Path, channel: int, n_classes: int) -> Picture:
@@ -69,13 +83,17 @@ def read_grey_pair(image: Path, mask: Path, channel: int, n_classes: int) -> Pic
     check_shapes(image, mask, grey)
     masks = np.zeros((*grey.shape[:2], n_classes), np.uint8)
     masks[:, :, channel] = grey[:, :, 0] >= EDGE
-    between = int(((grey > 0) & (grey < 255)).sum())
-    odd = {f"grey mask pixels, binarised at {EDGE}": between} if between else {}
-    return Picture(image.name, image, masks, odd=odd)
+    above, full = int((grey > 0).sum()), int((grey == 255).sum())
+    odd = {**REFUSED, GREY: above - full, EMPTY: int(not masks.any())}
+    return Picture(image.name, image, masks, odd=odd, grey={channel + 1: (above, full)})
 
 
 def check_shapes(image: Path, mask: Path, read_mask: np.ndarray) -> None:
-    """Refuse a mask of another size than its picture."""
-    shape = read_image(image).shape[:2]
-    if read_mask.shape[:2] != shape:
-        raise DatasetError(f"{mask}: a mask of {read_mask.shape[:2]} for a picture of {shape}")
+    """Refuse a mask of another size than its picture, and say whether it is at another scale."""
+    shape, drawn = read_image(image).shape[:2], read_mask.shape[:2]
+    if drawn != shape:
+        times, across = (round(one / other, 2) for one, other in zip(drawn, shape, strict=True))
+        hint = f", at {times:g} times its scale: resize it by the nearest pixel first"
+        raise DatasetError(
+            f"{mask}: a mask of {drawn} for a picture of {shape}{hint if times == across else ''}"
+        )

@@ -1,0 +1,50 @@
+"""Ceilings: what no model can reach where copies of one picture carry different labels.
+
+It gives the copies one answer. Dice of that answer with label A grows, or falls and then grows,
+as pixels of one kind (of A only, of B only) are added to it: the best answer holds all or none of
+each kind, and it is A, B, both together, or what they share.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from defectmill.rle import intersect_rles, rle_area
+from defectmill.scores import dice_from_counts
+
+Runs = Mapping[int, str]
+
+
+def dice_between(first: Runs, second: Runs) -> float:
+    """Dice of two labels of one picture, {class id: rle}: mean over the classes that either has."""
+    counts = [_count(first, second, c) for c in sorted({*first, *second})]
+    return float(np.mean([dice_from_counts(*c) for c in counts])) if counts else 1.0
+
+
+def best_score(labels: Sequence[Runs], n_classes: int) -> float:
+    """Find the best mean score that one answer to these labels can have.
+
+    Args:
+        labels: of the copies of one picture, {class id: rle} each, two or more.
+    Returns:
+        The competition's score, absent classes included. Exact for two copies; of more the mean
+        over their pairs, which no answer exceeds.
+    """
+    pairs = combinations(labels, 2)
+    return float(np.mean([_best_of_two(a, b, c) for a, b in pairs
+                          for c in range(1, n_classes + 1)]))  # fmt: skip
+
+
+def _best_of_two(first: Runs, second: Runs, class_id: int) -> float:
+    both, one, two = _count(first, second, class_id)
+    either = one + two - both
+    # For each answer: pixels shared with the first, with the second, and its own.
+    answers = np.array([(both, both, both), (one, both, one), (both, two, two), (one, two, either)])
+    scores = dice_from_counts(answers[:, :2], np.array([one, two]), answers[:, 2:])
+    return float(scores.mean(axis=1).max())
+
+
+def _count(first: Runs, second: Runs, class_id: int) -> tuple[int, int, int]:
+    one, two = first.get(class_id, ""), second.get(class_id, "")
+    return intersect_rles(one, two), rle_area(one), rle_area(two)
