@@ -86,7 +86,7 @@ submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(BASE) $(MASKS) $(K)/
 $(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/overlays.py $S/scores.py $S/tally.py $S/panel.py $(PAGES) submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
 
-## infer: masks and a table of defects of any folder: IMAGES=<folder> OUT=<folder>
+## infer: masks and a table of defects of IMAGES=<folder>, written to OUT=<folder>
 # Nothing is trained for it; the knobs are those that the model was last made with.
 infer: $(VENV)/.installed
 	@$(PY) -m defectmill.runner infer "$(EXPERIMENT)" "$(or $(strip $(SET)),$(shell cat $(K)/set.txt 2>/dev/null))" "$(IMAGES)" "$(OUT)"

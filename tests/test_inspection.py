@@ -157,15 +157,21 @@ def test_a_second_inspection_replaces_the_first_and_leaves_the_rest(project):
     assert not (project / "found.part").exists()
 
 
-def test_an_inspection_cut_short_leaves_the_last_one_whole(project, monkeypatch):
+def test_an_inspection_cut_short_leaves_the_last_one_whole_and_nothing_to_the_next(
+    project, monkeypatch
+):
     draw_part(project / "parts" / "old.png", (5, 8))
     run_cells("parts", "found")
     before = everything(project / "found")
     draw_part(project / "parts" / "zzz.png", (5, 8))
-    monkeypatch.setattr(inspection, "list_defects", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        run_cells("parts", "found")
+    with monkeypatch.context() as broken:
+        broken.setattr(inspection, "list_defects", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_cells("parts", "found")
     assert everything(project / "found") == before
+    (project / "parts" / "old.png").unlink()
+    run_cells("parts", "found")
+    assert [p.name for p in (project / "found" / "masks").iterdir()] == ["zzz.png"]
 
 
 def refuse(project: Path, images: str, out: str) -> str:
@@ -205,6 +211,18 @@ def test_folders_without_pictures_are_refused(project):
 def test_an_out_that_would_write_over_something_is_refused(project, out, why):
     draw_part(project / "parts" / "a.png", (5, 8))
     assert why in refuse(project, "parts", out)
+
+
+def test_a_dataset_that_is_a_link_is_as_read_only(project, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("other disk")
+    (disk / "steel" / "train_images").mkdir(parents=True)
+    (project / "input" / "steel").symlink_to(disk / "steel")
+    (project / "input" / "fake" / "train_images").symlink_to(disk / "steel" / "train_images")
+    draw_part(project / "parts" / "a.png", (5, 8))
+    for out in ("input/steel/x", str(disk / "steel" / "x"), "input/fake/train_images/x"):
+        assert "read-only" in refuse(project, "parts", out)
+    (project / "input" / "steel").unlink()
+    assert "read-only" in refuse(project, "parts", "input/fake/train_images/x")
 
 
 @pytest.mark.parametrize("images", ["data/masks", "data/overlays/deep", "data.part"])

@@ -3,6 +3,7 @@
 Everything is written into <out>.part, which takes its place, or whose parts do, once it is whole.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,12 +38,17 @@ def check_inspection(experiment: Experiment, images: str, out: str) -> tuple[Pat
             raise ConfigError(f"{experiment.output / name} is missing: `{todo}` first")
     if not (images and out):
         raise ConfigError("say IMAGES=<folder of pictures> OUT=<folder to write>")
-    source, target = ((ROOT / Path(p).expanduser()).resolve() for p in (images, out))
+    named = ROOT / Path(out).expanduser()
+    source, target = (ROOT / Path(images).expanduser()).resolve(), named.resolve()
     if not source.is_dir():
         raise ConfigError(f"IMAGES={images}: {source} is no folder")
     if not list_images(source):
         raise ConfigError(f"IMAGES={images}: {source} holds no picture; subfolders are not read")
-    if target.is_relative_to((ROOT / "input").resolve()):
+    # A dataset in input/ may be a link to another disk.
+    protected = [ROOT / "input", *(ROOT / "input").glob("*")]
+    if any(target.is_relative_to(path.resolve()) for path in protected) or Path(
+        os.path.abspath(named)
+    ).is_relative_to(ROOT / "input"):
         raise ConfigError(f"OUT={out}: input/ is read-only; choose another folder")
     written = [target / name for name in PRODUCTS] + [_work_folder(target)]
     if source == target or any(source.is_relative_to(path) for path in written):
