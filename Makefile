@@ -40,7 +40,7 @@ OUT ?=
 # Modules that a step really uses: a change to a plot never retrains.
 BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py palette.py)
 FOLDS := $(addprefix $S/,folds.py groups.py shots.py leaks.py) $(wildcard $S/audit/*.py)
-NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py windows.py augment.py warps.py losses.py training.py previews.py)
+NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py held_out.py pictures.py tiles.py windows.py augment.py warps.py losses.py training.py previews.py)
 MASKS := $(addprefix $S/,inference.py tiles.py windows.py postprocess.py trials.py rules.py submission.py scores.py tally.py panel.py)
 PAGES := $(wildcard $S/templates/*) $(addprefix $S/,report.py charts.py gallery.py provenance.py leaks.py)
 

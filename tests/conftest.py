@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 # As make does: albumentations asks the network at import, TensorFlow talks.
@@ -35,3 +37,22 @@ def table_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def competition(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
+    """Label table, image table and folder of five grey pictures of three sizes; a defect of class
+    2 glows at (5, 7) in the first two."""
+    from defectmill.images import write_image
+    from defectmill.rle import mask_to_rle
+
+    rows, images = [], []
+    for n, shape in enumerate([(24, 40), (24, 40), (30, 20), (24, 33), (24, 40)]):
+        image, mask = np.full(shape, 10 * n, np.uint8), np.zeros(shape, np.uint8)
+        if n < 2:
+            image[4:8, 6:10], mask[4:8, 6:10] = 250, 1
+        write_image(tmp_path / f"{n}.png", image)
+        rows += [(f"{n}.png", 1, ""), (f"{n}.png", 2, mask_to_rle(mask))]
+        images.append((f"{n}.png", *shape, "2" if n < 2 else ""))
+    labels = pd.DataFrame(rows, columns=["ImageId", "ClassId", "EncodedPixels"])
+    return labels, pd.DataFrame(images, columns=["ImageId", "height", "width", "classes"]), tmp_path

@@ -10,8 +10,8 @@ from defectmill.config import load_experiment
 from defectmill.image_table import make_image_table
 from defectmill.images import list_images, read_shape
 from defectmill.labels import read_labels
+from defectmill.pictures import Pictures
 from defectmill.previews import Previews, choose_pictures, draw_strip
-from defectmill.sequence import DefectSequence
 from fake_competition import make_card, write_fake_competition
 
 
@@ -24,7 +24,7 @@ def held_out(root):
     folder = experiment.input / "train_images"
     labels = read_labels(experiment.input / "train.csv", list_images(folder), 2)
     images = make_image_table(folder, labels)
-    return experiment, DefectSequence.of(experiment, labels, images, training=False)
+    return experiment, Pictures.of(experiment, labels, images)
 
 
 def run_epochs(callback, n: int) -> None:

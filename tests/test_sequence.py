@@ -1,39 +1,21 @@
 import numpy as np
-import pandas as pd
 import pytest
 
-from defectmill.config import load_experiment
-from defectmill.image_table import find_overlaps, refuse_overlaps
-from defectmill.images import write_image
 from defectmill.knobs import DataKnobs
-from defectmill.labels import LabelError
-from defectmill.rle import mask_to_rle
+from defectmill.pictures import Pictures
 from defectmill.sequence import DefectSequence
 
-SHAPES = [(24, 40), (24, 40), (30, 20), (24, 33), (24, 40)]
+N = 5  # pictures of the competition
 
 
-@pytest.fixture
-def competition(tmp_path):
-    """Five grey pictures of three sizes; a defect of class 2 glows at (5, 7) in the first two."""
-    rows, images = [], []
-    for n, shape in enumerate(SHAPES):
-        image, mask = np.full(shape, 10 * n, np.uint8), np.zeros(shape, np.uint8)
-        if n < 2:
-            image[4:8, 6:10], mask[4:8, 6:10] = 250, 1
-        write_image(tmp_path / f"{n}.png", image)
-        rows += [(f"{n}.png", 1, ""), (f"{n}.png", 2, mask_to_rle(mask))]
-        images.append((f"{n}.png", *shape, "2" if n < 2 else ""))
-    labels = pd.DataFrame(rows, columns=["ImageId", "ClassId", "EncodedPixels"])
-    return labels, pd.DataFrame(images, columns=["ImageId", "height", "width", "classes"]), tmp_path
-
-
-def make(competition, batch_size=2, training=True, steps=0, seed=3, epochs=1, **knobs):
-    knobs = DataKnobs(**{"mode": "crop", "shape": (16, 18), "augment": "none", **knobs})
+def show(competition, **knobs):
     labels, images, folder = competition
-    return DefectSequence(
-        labels, images, folder, 2, knobs, batch_size, seed, steps, training, epochs
-    )
+    return Pictures(labels, images, folder, 2, DataKnobs(**knobs))
+
+
+def make(competition, batch_size=2, steps=0, seed=3, epochs=1, **knobs):
+    pictures = show(competition, **{"shape": (16, 18), "augment": "none", **knobs})
+    return DefectSequence(pictures, batch_size, seed, steps, epochs)
 
 
 def test_a_batch_is_float32_and_channels_last(competition):
@@ -42,10 +24,9 @@ def test_a_batch_is_float32_and_channels_last(competition):
     assert (masks.shape, masks.dtype) == ((2, 16, 18, 2), np.float32)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_the_last_partial_batch_is_kept(competition, training):
-    sequence = make(competition, training=training)
-    assert sum(len(sequence[i][0]) for i in range(len(sequence))) == len(SHAPES)
+def test_the_last_partial_batch_is_kept(competition):
+    sequence = make(competition)
+    assert sum(len(sequence[i][0]) for i in range(len(sequence))) == N
 
 
 def test_every_image_comes_once_an_epoch(competition):
@@ -141,25 +122,6 @@ def test_only_images_with_defects_when_asked(competition):
     assert sequence.image_ids == ["0.png", "1.png"]
 
 
-def test_whole_pictures_come_in_batches_of_one_size(competition):
-    sequence = make(competition, training=False, batch_size=8)
-    shapes = [sequence[i][0].shape for i in range(len(sequence))]
-    assert sorted(shapes) == [(1, 24, 33, 1), (1, 30, 20, 1), (3, 24, 40, 1)]
-    # Keras takes what the first two batches share for fixed.
-    assert shapes[0][1] != shapes[1][1]
-    assert shapes[0][2] != shapes[1][2]
-
-
-def test_scale_shrinks_whole_pictures_and_their_masks(competition):
-    sequence = make(competition, training=False, scale=0.5, batch_size=8)
-    (images, masks), = (
-        sequence[i] for i in range(len(sequence)) if sequence[i][0].shape[1:3] == (12, 20)
-    )  # fmt: skip
-    assert masks[0, 2:4, 3:5, 1].all()
-    assert masks.sum() == 8
-    assert images[0, 2:4, 3:5, 0].min() == 250
-
-
 def test_a_crop_larger_than_its_picture_is_filled_by_reflection(competition):
     images, masks = make(competition, shape=(64, 70), defect_share=1.0, steps=1)[0]
     assert images.shape == (2, 64, 70, 1)
@@ -169,7 +131,7 @@ def test_a_crop_larger_than_its_picture_is_filled_by_reflection(competition):
 def test_no_images_is_an_error(competition):
     labels, images, folder = competition
     with pytest.raises(ValueError, match="no images"):
-        DefectSequence(labels, images[2:], folder, 2, DataKnobs(images="defects"), 2)
+        DefectSequence(show((labels, images[2:], folder), images="defects"), 2)
 
 
 def test_fit_sees_every_batch_in_order(competition):
@@ -195,8 +157,7 @@ def test_fit_sees_every_batch_in_order(competition):
         def result(self):
             return self.total
 
-    labels, images, folder = competition
-    sequence = Witness(labels, images, folder, 2, DataKnobs(shape=(16, 18)), 2, steps=4, epochs=3)
+    sequence = Witness(show(competition, shape=(16, 18)), 2, steps=4, epochs=3)
     inputs = keras.Input((16, 18, 1))
     same = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones")
     model = keras.Model(inputs, same(inputs))
@@ -205,29 +166,3 @@ def test_fit_sees_every_batch_in_order(competition):
         sequence, epochs=3, steps_per_epoch=4, shuffle=False, verbose=0
     ).history["seen"]  # fmt: skip
     assert seen == [0 + 1 + 2 + 3, 4 + 5 + 6 + 7, 8 + 9 + 10 + 11]
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_a_multiclass_head_refuses_overlapping_classes_by_name(competition, training):
-    labels, images, _ = competition
-    labels = labels.copy()
-    labels.loc[labels["ClassId"] == 1, "EncodedPixels"] = "1 200"
-    experiment = load_experiment("sample", {"model.head": "multiclass"})
-    said = r"overlap in 2 pictures: 0\.png \(\d+ pixels\), 1\.png .*set model\.head=multilabel"
-    with pytest.raises(LabelError, match=said):
-        DefectSequence.of(experiment, labels, images, training)
-    # Pictures that are not shown may overlap, and a multilabel head may be shown any.
-    DefectSequence.of(experiment, labels, images[2:], training)
-    DefectSequence.of(load_experiment("sample"), labels, images, training)
-
-
-def test_five_overlapping_pictures_are_named():
-    rows = [(f"{n}.png", c, "3 2") for n in range(7) for c in (1, 2, 3)]
-    labels = pd.DataFrame(rows, columns=["ImageId", "ClassId", "EncodedPixels"])
-    assert find_overlaps(labels) == {f"{n}.png": 6 for n in range(7)}
-    with pytest.raises(
-        LabelError, match=r"in 7 pictures: 0\.png \(6 .*4\.png \(6 pixels\), \.\.\.;"
-    ):
-        refuse_overlaps(labels)
-    labels.loc[labels["ClassId"] > 1, "EncodedPixels"] = "5 2"
-    refuse_overlaps(labels[labels["ClassId"] < 3])

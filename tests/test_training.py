@@ -5,6 +5,7 @@ import pytest
 
 from defectmill import config
 from defectmill.config import load_experiment
+from defectmill.held_out import HeldOutSequence
 from defectmill.models import build_model
 from defectmill.sequence import DefectSequence
 from defectmill.training import MEASURE, CosineRate, compile_model, fit, make_callbacks
@@ -96,8 +97,8 @@ def test_fit_keeps_the_best_epoch_and_its_history(experiment):
     table = labels.read_labels(experiment.input / "train.csv", list_images(folder),
                                len(experiment.card.classes))  # fmt: skip
     images = make_image_table(folder, table)
-    train = DefectSequence.of(experiment, table, images, training=True)
-    check = DefectSequence.of(experiment, table, images, training=False)
+    train = DefectSequence.of(experiment, table, images)
+    check = HeldOutSequence.of(experiment, table, images)
     fit(build_model(experiment), train, check, experiment)
     history = pd.read_csv(experiment.output / "history.csv")
     assert list(history["epoch"]) == [0, 1]

@@ -15,8 +15,8 @@ from defectmill.images import read_image, resize_image, write_image
 from defectmill.inference import predict_probs
 from defectmill.labels import draw_runs
 from defectmill.overlays import overlay
+from defectmill.pictures import Pictures
 from defectmill.postprocess import keep_likeliest
-from defectmill.sequence import DefectSequence
 
 SHARE = 0.05  # of an epoch's time that previews may take, on average
 WIDTH, GAP, TITLE = 240, 6, 18  # pixels
@@ -29,16 +29,16 @@ class Previews(keras.callbacks.Callback):
     strips would take more than a twentieth of the training time, it draws fewer, and says so.
     """
 
-    def __init__(self, experiment: Experiment, held_out: DefectSequence, share: float = SHARE):
+    def __init__(self, experiment: Experiment, pictures: Pictures, share: float = SHARE):
         super().__init__()
         self.experiment, self.share = experiment, share
         self.card = experiment.card
-        self.image_ids = choose_pictures(held_out.runs, experiment.training.previews)
+        self.image_ids = choose_pictures(pictures.runs, experiment.training.previews)
         self.pictures = [
-            read_image(held_out.folder / i, experiment.data.channels) for i in self.image_ids
+            read_image(pictures.folder / i, experiment.data.channels) for i in self.image_ids
         ]
         self.truths = [
-            draw_runs(held_out.runs[i], held_out.shapes[i], len(self.card.classes))
+            draw_runs(pictures.runs[i], pictures.shapes[i], len(self.card.classes))
             for i in self.image_ids
         ]
         self.folder = experiment.output / "previews"

@@ -38,11 +38,15 @@ def split(
         (N, h, w, C) and the (top, left) of each tile.
     """
     origins = tile_origins(picture.shape[:2], shape, overlap)
-    lacking = [max(0, tile - side) for side, tile in zip(picture.shape, shape, strict=False)]
-    if any(lacking):
-        picture = np.pad(picture, [(0, n) for n in lacking] + [(0, 0)], "symmetric")
-    height, width = shape
-    return np.stack([picture[t : t + height, lf : lf + width] for t, lf in origins]), origins
+    return np.stack([cut(picture, origin, shape) for origin in origins]), origins
+
+
+def cut(picture: np.ndarray, origin: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """Cut one tile; where it leaves the picture it is extended by reflection: (h, w, C)."""
+    (top, left), (height, width) = origin, shape
+    tile = picture[top : top + height, left : left + width]
+    lacking = [(0, want - have) for want, have in zip(shape, tile.shape, strict=False)]
+    return np.pad(tile, [*lacking, (0, 0)], "symmetric") if tile.shape[:2] != shape else tile
 
 
 def blend(

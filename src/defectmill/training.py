@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from defectmill.config import Experiment
+from defectmill.held_out import HeldOutSequence
 from defectmill.losses import DefectLoss, ForegroundDice, flat_dice, soft_pixel_accuracy
 from defectmill.models.encoder_unet import PARTS
 from defectmill.previews import Previews
@@ -115,7 +116,7 @@ def make_callbacks(
 
 
 def fit(
-    model: keras.Model, train: DefectSequence, held_out: DefectSequence, experiment: Experiment
+    model: keras.Model, train: DefectSequence, held_out: HeldOutSequence, experiment: Experiment
 ) -> None:
     """Train.
 
@@ -130,7 +131,7 @@ def fit(
     compile_model(model, experiment)
     callbacks = make_callbacks(experiment, checkpoint, folder / "history.csv", len(train))
     if experiment.training.previews:
-        callbacks.append(Previews(experiment, held_out))
+        callbacks.append(Previews(experiment, held_out.pictures))
     model.fit(
         train,
         validation_data=held_out,
