@@ -15,7 +15,7 @@ from defectmill.cards import CARDS, Card
 from defectmill.config import ROOT
 from defectmill.datasets.competition import write_competition
 from defectmill.datasets.magnetic_tile import read_raw
-from defectmill.datasets.severstal import PARTS, copy_raw
+from defectmill.datasets.severstal import copy_raw
 from defectmill.folds import find_groups
 from defectmill.image_table import make_image_table, share_table
 from defectmill.images import list_images, read_image
