@@ -10,7 +10,6 @@ from defectmill.audit.ceilings import best_score, dice_between
 from defectmill.cards import Published
 from defectmill.image_table import make_image_table
 from defectmill.images import list_images, write_image
-from defectmill.knobs import LabelKnobs
 from defectmill.labels import read_labels
 from defectmill.rle import mask_to_rle
 from defectmill.scores import dice_from_counts
@@ -57,8 +56,7 @@ def audit(tmp_path, table_file):
         images["group"] = range(len(images)) if groups is None else groups
         train = read_shots(run.folder, ids)
         test = read_shots(run.tests, list_images(run.tests))
-        knobs = LabelKnobs(n_folds=n_folds)
-        found, run.named = audit_labels(tmp_path, card, labels, images, train, test, knobs)
+        found, run.named = audit_labels(tmp_path, card, labels, images, train, test, n_folds)
         run.table = found
         run.meanings = dict(zip(found["finding"], found["meaning"], strict=True))
         return {what: (n, names) for what, n, _, names in found.itertuples(index=False)}

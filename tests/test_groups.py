@@ -41,17 +41,12 @@ def test_flat_pictures_are_no_twins_unless_they_are_copies(tmp_path):
     assert find_groups(read_shots(tmp_path, ids), make_card()).tolist() == [0, 1, 0]
 
 
-def test_threshold_of_likeness_decides(tmp_path):
+@pytest.mark.parametrize(("near_duplicate", "groups"), [(0.9, [0, 1]), (0.3, [0, 0])])
+def test_the_card_says_how_like_twins_are(tmp_path, near_duplicate, groups):
+    card = make_card().model_copy(update={"near_duplicate": near_duplicate})
     half = (texture(1) * 0.5 + texture(2) * 0.5).astype(np.uint8)
     ids = write_all(tmp_path, a=texture(1), b=half)
-    assert find_groups(read_shots(tmp_path, ids), make_card(), near_duplicate=0.9).tolist() == [
-        0,
-        1,
-    ]
-    assert find_groups(read_shots(tmp_path, ids), make_card(), near_duplicate=0.3).tolist() == [
-        0,
-        0,
-    ]
+    assert find_groups(read_shots(tmp_path, ids), card).tolist() == groups
 
 
 def test_file_names_join_shots_of_a_part(tmp_path):
@@ -92,19 +87,21 @@ def turned(degrees: float) -> list[float]:
 
 @pytest.mark.parametrize("block", [2, 512])
 def test_pairs_on_which_the_threshold_turned_are_told(block):
-    card = make_card().model_copy(update={"group_pattern": r"^(part\d+)_"})
-    # a-b 10 degrees (joined), b-c 20, a-c 30 (apart); the two shots of part 1 by name.
-    names = ["a.png", "b.png", "c.png", "part1_x.png", "part1_y.png"]
-    prints = np.array([turned(d) for d in (0, 10, 30, 180, 185)], np.float32)
-    images = pd.DataFrame({"ImageId": names, "group": [0, 0, 1, 2, 2]})
-    pairs = likest_pairs(images, prints, card, threshold=np.cos(np.radians(15)), block=block)
+    card = make_card().model_copy(
+        update={"group_pattern": r"^(part\d+)_", "near_duplicate": np.cos(np.radians(15))}
+    )
+    # a-b 10 degrees (joined), b-c 20, a-c 30 (apart); shots of a part by name: 5, 35.
+    names = ["a.png", "b.png", "c.png", *(f"part{n}_{s}.png" for n in (1, 2) for s in "xy")]
+    prints = np.array([turned(d) for d in (0, 10, 30, 180, 185, 255, 290)], np.float32)
+    images = pd.DataFrame({"ImageId": names, "group": [0, 0, 1, 2, 2, 3, 3]})
+    pairs = likest_pairs(images, prints, card, block=block)
     told = [tuple(row) for row in pairs.drop(columns="likeness").itertuples(index=False)]
     assert told[:3] == [("joined", "a.png", "b.png"), ("apart", "b.png", "c.png"),
                         ("apart", "a.png", "c.png")]  # fmt: skip
     assert len(told) == 1 + 4
-    assert ("part1_x.png", "part1_y.png") not in [pair for _, *pair in told]
+    assert all(first[:5] != second[:5] for _, first, second in told)
     np.testing.assert_allclose(pairs["likeness"][:3], np.cos(np.radians([10, 20, 30])), atol=1e-6)
-    assert len(likest_pairs(images, prints, card, np.cos(np.radians(15)), n=1, block=block)) == 2
+    assert len(likest_pairs(images, prints, card, n=1, block=block)) == 2
 
 
 def test_pairs_of_two_pictures_alone_are_told():

@@ -37,7 +37,8 @@ def test_only_as_many_decoded_pictures_are_kept_as_there_is_room_for(competition
     shown = show(competition)
     for image_id in shown.image_ids:
         shown.read(image_id)
-    assert shown.read.cache_info().currsize == 3
+        shown.draw(image_id)
+    assert (shown.read.cache_info().currsize, shown.draw.cache_info().currsize) == (3, 1)
     monkeypatch.setattr(pictures, "CACHE", 3)
     assert show(competition).read.cache_info().maxsize == 1
 

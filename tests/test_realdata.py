@@ -19,7 +19,6 @@ from defectmill.datasets.severstal import copy_raw
 from defectmill.groups import find_groups
 from defectmill.image_table import make_image_table, share_table
 from defectmill.images import list_images, read_image
-from defectmill.knobs import LabelKnobs
 from defectmill.labels import read_csv, read_labels, write_labels
 from defectmill.rle import mask_to_rle, parse_runs, rle_to_mask
 from defectmill.shots import read_shots
@@ -146,7 +145,7 @@ def audit(folder: Path, card: Card) -> pd.DataFrame:
     images["group"] = find_groups(read_shots(pictures, ids), card)
     train = read_shots(pictures, ids)
     test = read_shots(folder / "test_images", list_images(folder / "test_images"))
-    found, named = audit_labels(folder, card, labels, images, train, test, LabelKnobs())
+    found, named = audit_labels(folder, card, labels, images, train, test, 5)
     values = named.groupby("finding")["value"].agg(list)
     return found.set_index("finding").assign(values=values)
 

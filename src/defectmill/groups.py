@@ -16,18 +16,15 @@ from scipy.sparse.csgraph import connected_components
 from defectmill.cards import Card
 from defectmill.shots import Shots
 
-NEAR_DUPLICATE = 0.9
 COPY_MARK = "__"
 
 
-def find_groups(shots: Shots, card: Card, near_duplicate: float = NEAR_DUPLICATE) -> np.ndarray:
+def find_groups(shots: Shots, card: Card) -> np.ndarray:
     """Number the groups of images that must stay together.
 
     Args:
         shots: of the files.
-        card: its file-name rule joins images of one part.
-        near_duplicate: pictures whose fine structure correlates above this are joined. 0.9:
-            on 1,212 magnetic tiles one pair of different parts in 10,000 reaches 0.8.
+        card: its file-name rule, and how like near-duplicates are.
     Returns:
         (N,) int64, numbered in the order of first appearance.
     """
@@ -35,7 +32,7 @@ def find_groups(shots: Shots, card: Card, near_duplicate: float = NEAR_DUPLICATE
     n = len(ids)
     pairs = [
         _same_part(ids, card), _copies(ids), _chain_equal(digests, range(n)),
-        _alike(shots.prints, near_duplicate),
+        _alike(shots.prints, card.near_duplicate),
     ]  # fmt: skip
     left, right = np.concatenate(pairs, axis=1)
     graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(n, n))
@@ -92,8 +89,7 @@ def find_likest(prints: np.ndarray, others: np.ndarray, block: int = 1024
 
 
 def likest_pairs(
-    images: pd.DataFrame, prints: np.ndarray, card: Card, threshold: float = NEAR_DUPLICATE,
-    n: int = 4, block: int = 512,
+    images: pd.DataFrame, prints: np.ndarray, card: Card, n: int = 4, block: int = 512
 ) -> pd.DataFrame:  # fmt: skip
     """Find the pairs on which the threshold turned, to be looked at.
 
@@ -112,19 +108,19 @@ def likest_pairs(
     for top in range(0, len(ids), block):
         likeness = prints[top : top + block] @ prints.T
         rows = np.arange(top, top + len(likeness))[:, None]
-        later, above = np.arange(len(ids)) > rows, likeness > threshold
+        later, above = np.arange(len(ids)) > rows, likeness > card.near_duplicate
         sides = {
             "joined": later & above & (parts[rows] != parts),
             "apart": later & ~above & (groups[rows] != groups),
         }
         for side, fits in sides.items():
-            distance = np.where(fits, np.abs(likeness - threshold), np.inf).ravel()
+            distance = np.where(fits, np.abs(likeness - card.near_duplicate), np.inf).ravel()
             nearest = np.argpartition(distance, min(n, distance.size - 1))[:n]
             for place in nearest[np.isfinite(distance[nearest])]:
                 row, column = divmod(int(place), len(ids))
                 found.append((side, float(likeness[row, column]), ids[top + row], ids[column]))
     pairs = pd.DataFrame(found, columns=["side", "likeness", "first", "second"])
-    nearest = (pairs["likeness"] - threshold).abs().sort_values(kind="stable").index
+    nearest = (pairs["likeness"] - card.near_duplicate).abs().sort_values(kind="stable").index
     pairs = pairs.loc[nearest].groupby("side", sort=False).head(n)
     return pairs.sort_values("side", ascending=False, kind="stable").reset_index(drop=True)
 

@@ -21,7 +21,6 @@ class LabelKnobs(Knobs):
 
     n_folds: Annotated[int, Field(ge=2)] = 5
     held_out: Annotated[int, Field(ge=0)] = 0
-    near_duplicate: Share = 0.9
 
     @model_validator(mode="after")
     def _held_out_exists(self) -> "LabelKnobs":

@@ -14,7 +14,7 @@ from defectmill.knobs import DataKnobs
 from defectmill.labels import draw_runs, runs_by_image
 from defectmill.windows import shown_shape
 
-CACHE = 2 * 2**30  # bytes of decoded pictures that are kept
+CACHE = 2**30  # bytes of pictures that are kept, and of masks
 NAN_AS_INTEGER = np.float32(np.iinfo(np.int64).min)  # what x86 makes of int64(NaN)
 
 
@@ -28,6 +28,9 @@ class Pictures:
         knobs: the experiment's `data` section.
     Raises:
         ValueError: no images.
+
+    `read` gives a picture, (h, w, ch) uint8, `draw` its masks, (h, w, C) uint8 in {0, 1}; both
+    keep what they gave, so nobody may write into it.
     """
 
     def __init__(
@@ -44,8 +47,9 @@ class Pictures:
         runs = runs_by_image(labels[labels["ImageId"].isin(self.shapes)])
         self.runs = {i: runs.get(i, {}) for i in self.image_ids}
         shown = (self.shown(i) for i in self.image_ids)
-        largest = max(height * width for height, width in shown) * knobs.channels
-        self.read = lru_cache(max(1, CACHE // largest))(self._read)
+        largest = max(height * width for height, width in shown)
+        self.read = lru_cache(max(1, CACHE // (largest * knobs.channels)))(self._read)
+        self.draw = lru_cache(max(1, CACHE // (largest * n_classes)))(self._draw)
 
     @classmethod
     def of(cls, experiment: Experiment, labels: pd.DataFrame, images: pd.DataFrame) -> "Pictures":
@@ -65,8 +69,7 @@ class Pictures:
         """Height and width at which a picture is shown."""
         return shown_shape(self.shapes[image_id], self.knobs)
 
-    def draw(self, image_id: str) -> np.ndarray:
-        """Draw the masks: (h, w, C) uint8 in {0, 1}."""
+    def _draw(self, image_id: str) -> np.ndarray:
         masks = draw_runs(self.runs[image_id], self.shapes[image_id], self.n_classes, image_id)
         return resize_masks(masks, self.shown(image_id))
 

@@ -18,7 +18,6 @@ from defectmill.audit.findings import (
 from defectmill.audit.twins import find_copies, find_near_duplicates
 from defectmill.cards import Card
 from defectmill.image_table import find_overlaps
-from defectmill.knobs import LabelKnobs
 from defectmill.labels import COLUMNS, read_csv, read_labels, runs_by_image
 from defectmill.shots import Shots
 
@@ -28,7 +27,7 @@ NAMES_SHOWN = 5
 
 def audit_labels(
     folder: Path, card: Card, labels: pd.DataFrame, images: pd.DataFrame, train: Shots,
-    test: Shots, knobs: LabelKnobs,
+    test: Shots, n_folds: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Count what is odd in a competition folder, in the labels of its solution.csv too.
 
@@ -57,8 +56,8 @@ def audit_labels(
         *find_strange_files(shots),
         Finding("classes overlap", "a multiclass head refuses them: multilabel, or mend", overlaps),
         *find_copies(shots, len(card.classes)),
-        *find_near_duplicates(images, train, test, knobs.near_duplicate),
-        *find_rare_classes(images, card, knobs.n_folds),
+        *find_near_duplicates(images, train, test, card.near_duplicate),
+        *find_rare_classes(images, card, n_folds),
         *compare_published(written, images["ImageId"], card),
     ]
     short = [

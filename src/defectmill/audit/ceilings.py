@@ -1,8 +1,7 @@
 """Ceilings: what no model can reach where copies of one picture carry different labels.
 
-It gives the copies one answer. Dice of that answer with label A grows, or falls and then grows,
-as pixels of one kind (of A only, of B only) are added to it: the best answer holds all or none of
-each kind, and it is A, B, both together, or what they share.
+It gives the copies one answer. Of all answers to two labels their union has the best mean Dice:
+compared with every answer to all labels of up to 15 pixels each alone and 15 shared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,11 +37,8 @@ def best_score(labels: Sequence[Runs], n_classes: int) -> float:
 
 def _best_of_two(first: Runs, second: Runs, class_id: int) -> float:
     both, one, two = _count(first, second, class_id)
-    either = one + two - both
-    # For each answer: pixels shared with the first, with the second, and its own.
-    answers = np.array([(both, both, both), (one, both, one), (both, two, two), (one, two, either)])
-    scores = dice_from_counts(answers[:, :2], np.array([one, two]), answers[:, 2:])
-    return float(scores.mean(axis=1).max())
+    union, areas = one + two - both, np.array([one, two])
+    return float(dice_from_counts(areas, areas, union).mean())
 
 
 def _count(first: Runs, second: Runs, class_id: int) -> tuple[int, int, int]:
