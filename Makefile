@@ -34,7 +34,7 @@ CONFIG ?=
 MOVES ?=
 IMAGES ?=
 OUT ?=
-.PHONY: all env input eda labels train predict report infer test test-all lint augment import-config site results lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer test test-all lint augment import-config site results cost lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
@@ -131,6 +131,10 @@ augment: $(IN)/dataset.json
 ## import-config: CONFIG=<train_eval_infer.config of FlexUNet> becomes an experiment
 import-config: $(VENV)/.installed
 	@$(PY) -m defectmill.runner import-config "$(CONFIG)" "$(if $(filter sample,$(EXPERIMENT)),,$(EXPERIMENT))"
+
+## cost: what EXPERIMENT would take on this machine, from two steps of its network
+cost: $(O)/images.csv
+	@$(PY) -m defectmill.cost "$(EXPERIMENT)" "$(SET)"
 
 ## lab: JupyterLab in notebooks/
 lab: $(VENV)/.installed
