@@ -38,11 +38,11 @@ OUT ?=
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
-BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py palette.py)
-FOLDS := $(addprefix $S/,folds.py groups.py shots.py leaks.py) $(wildcard $S/audit/*.py)
-NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py held_out.py pictures.py tiles.py windows.py augment.py warps.py losses.py training.py previews.py)
-MASKS := $(addprefix $S/,inference.py tiles.py windows.py postprocess.py trials.py rules.py submission.py scores.py tally.py panel.py)
-PAGES := $(wildcard $S/templates/*) $(addprefix $S/,report.py charts.py gallery.py provenance.py leaks.py)
+BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py)
+FOLDS := $(addprefix $S/,folds.py groups.py shots.py leaks.py scores.py) $(wildcard $S/audit/*.py)
+NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py held_out.py pictures.py tiles.py windows.py augment.py warps.py losses.py training.py)
+MASKS := $(addprefix $S/,palette.py inference.py tiles.py windows.py postprocess.py trials.py rules.py submission.py scores.py tally.py panel.py)
+PAGES := $(wildcard $S/templates/*) $(addprefix $S/,report.py report_parts.py pages.py charts.py gallery.py provenance.py leaks.py)
 
 ## all: everything for EXPERIMENT (default: sample), then its score; knobs: SET="training.epochs=3"
 all: eda $(O)/report.html
@@ -63,7 +63,7 @@ $(IN)/dataset.json: $(if $(filter sample,$(DATASET)),$(S)/datasets/sample.py $(S
 ## eda: 01, look at the data
 eda: $(O)/eda.csv
 ## labels: 02, label table, image table, folds, audit
-labels: $(O)/images.csv
+labels: $(O)/leaks.csv
 ## train: 03, the model
 train: $(O)/model.keras
 ## predict: 04, masks and the submission
@@ -74,14 +74,18 @@ report: $(O)/report.html
 $(O)/eda.csv: notebooks/01_eda.ipynb $(BASE) $S/plots.py $S/overlays.py $S/viewer.py $(K)/labels.json $(IN)/dataset.json
 	@$(NOTEBOOK)
 
-$(O)/images.csv: notebooks/02_labels.ipynb $(BASE) $(FOLDS) $(K)/labels.json $(IN)/dataset.json
+# 02 writes leaks.csv last, and the two tables only where they change: a new audit never retrains.
+$(O)/leaks.csv: notebooks/02_labels.ipynb $(BASE) $(FOLDS) $(K)/labels.json $(IN)/dataset.json
 	@$(NOTEBOOK)
 
-$(O)/model.keras: notebooks/03_train.ipynb $(BASE) $(NETWORK) $(K)/train.json $(O)/images.csv
+$(O)/images.csv $(O)/labels.csv: $(O)/leaks.csv ;
+
+$(O)/model.keras: notebooks/03_train.ipynb $(BASE) $(NETWORK) $(K)/train.json $(O)/images.csv $(O)/labels.csv
 	@$(NOTEBOOK)
 
 submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(BASE) $(MASKS) $(K)/predict.json $(O)/model.keras
 	@$(NOTEBOOK)
+	@cp $(K)/set.txt $(K)/predicted.txt
 
 $(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/overlays.py $S/scores.py $S/tally.py $S/panel.py $(PAGES) submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
@@ -89,7 +93,7 @@ $(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/overlays.py $S/scores
 ## infer: masks and a table of defects of IMAGES=<folder>, written to OUT=<folder>
 # Nothing is trained for it; the knobs are those that the model was last made with.
 infer: $(VENV)/.installed
-	@$(PY) -m defectmill.runner infer "$(EXPERIMENT)" "$(or $(strip $(SET)),$(shell cat $(K)/set.txt 2>/dev/null))" "$(IMAGES)" "$(OUT)"
+	@$(PY) -m defectmill.runner infer "$(EXPERIMENT)" "$(or $(strip $(SET)),$(shell cat $(K)/predicted.txt 2>/dev/null))" "$(IMAGES)" "$(OUT)"
 
 # The knobs of each stage, touched only where they change; SET counts as part of the experiment.
 ifneq ($(strip $(SET)),$(strip $(shell cat $(K)/set.txt 2>/dev/null)))
@@ -133,7 +137,7 @@ import-config: $(VENV)/.installed
 	@$(PY) -m defectmill.runner import-config "$(CONFIG)" "$(if $(filter sample,$(EXPERIMENT)),,$(EXPERIMENT))"
 
 ## cost: what EXPERIMENT would take on this machine, from two steps of its network
-cost: $(O)/images.csv
+cost: $(VENV)/.installed
 	@$(PY) -m defectmill.cost "$(EXPERIMENT)" "$(SET)"
 
 ## lab: JupyterLab in notebooks/

@@ -27,7 +27,17 @@ def test_axes_are_labelled_and_the_picture_is_named():
     root = ElementTree.fromstring(draw_curves({"a": [3.0, 2.0]}, 'a < "b"'))
     assert root.attrib["aria-label"] == 'a < "b"'
     texts = [t.text for t in root.iter("text")]
-    assert {"epoch", "1", "2", "3"} <= set(texts)
+    assert {"epoch", "1", "2", "2.0", "2.2", "3.0"} <= set(texts)
+
+
+def test_labels_of_close_and_of_huge_values_can_be_told_apart():
+    def heights(values):
+        root = ElementTree.fromstring(draw_curves({"a": values}, "loss"))
+        return [t.text for t in root.iter("text") if t.attrib["text-anchor"] == "end"]
+
+    close, huge = heights([100.01, 100.03]), heights([-2.6e23, 1.0])
+    assert len(set(close)) == len(close)
+    assert max(map(len, huge)) <= len("-2.6e+23")
 
 
 def test_a_single_epoch_and_equal_values_are_drawn():

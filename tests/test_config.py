@@ -144,6 +144,33 @@ def test_own_dataset_brings_its_card(write, root):
     assert load_experiment("mine").card == card
 
 
+def test_a_card_of_the_project_stays_true_where_its_folder_is_older(write, root):
+    old = CARDS["magnetic-tile"].model_copy(
+        update={"near_duplicate": 0.1, "notes": ("seen",), "partial": True}
+    )
+    (root / "input" / "magnetic-tile").mkdir()
+    path = root / "input" / "magnetic-tile" / "dataset.json"
+    path.write_text(json.dumps(old.model_dump()))
+    write("dataset: magnetic-tile\n")
+    card = load_experiment("mine").card
+    assert card.near_duplicate == CARDS["magnetic-tile"].near_duplicate
+    assert (card.notes, card.partial) == (("seen",), True)
+
+
+@pytest.mark.parametrize("names", [("dent", "dent"), ("all classes", "b"), ("a", "background")])
+def test_class_names_tell_classes_apart(names):
+    kinds = [{"id": n, "name": name, "colour": (n, 0, 0)} for n, name in enumerate(names, 1)]
+    with pytest.raises(ValueError, match="class names must differ"):
+        Card(name="x", title="x", classes=kinds)
+
+
+@pytest.mark.parametrize("pattern", [r"\d+", r"(a)(b)", "("])
+def test_a_group_pattern_has_one_bracket(pattern):
+    kinds = [{"id": 1, "name": "a", "colour": (1, 0, 0)}]
+    with pytest.raises(ValueError, match="group_pattern"):
+        Card(name="x", title="x", classes=kinds, group_pattern=pattern)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"name": "x", "classes": [], "title": "t"}'])
 def test_file_that_is_no_card_is_named(root, text):
     (root / "input" / "mine").mkdir()

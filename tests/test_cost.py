@@ -2,7 +2,7 @@
 
 import pytest
 
-from defectmill.config import load_experiment
+from defectmill.config import ConfigError, load_experiment
 from defectmill.cost import Cost, measure_cost, print_cost
 from defectmill.folds import assign_folds
 from defectmill.image_table import make_image_table
@@ -38,6 +38,13 @@ def test_cost_counts_steps_and_pictures_of_the_whole_run(root, capsys):
     images.to_csv(run.output / "images.csv", index=False)
     print_cost(run)
     assert "a step of 2, 15 steps; " in capsys.readouterr().out
+
+
+def test_cost_without_tables_says_what_to_do(root):
+    write_fake_competition(root / "input" / "fake", n_train=4, n_test=2)
+    (root / "notebooks" / "experiments" / "e.yml").write_text(SMALL)
+    with pytest.raises(ConfigError, match="make labels EXPERIMENT=e first"):
+        print_cost(load_experiment("e"))
 
 
 def test_seconds_add_up():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.groups import find_groups, find_likest, likest_pairs
+from defectmill.groups import _alike, find_groups, find_likest, likest_pairs
 from defectmill.images import picture_print, write_image
 from defectmill.shots import read_shots
 from fake_competition import make_card
@@ -20,6 +20,15 @@ def write_all(folder, **images: np.ndarray) -> list[str]:
     for stem, image in images.items():
         write_image(folder / f"{stem}.png", image)
     return [f"{stem}.png" for stem in images]
+
+
+def test_twins_are_found_in_every_block(monkeypatch):
+    prints = np.eye(7, dtype=np.float32)
+    prints[6] = prints[4]
+    left, right = _alike(prints, 0.9, block=3)
+    assert sorted(zip(left.tolist(), right.tolist(), strict=True)) == sorted(
+        [(n, n) for n in range(7)] + [(4, 6), (6, 4)]
+    )
 
 
 def test_different_pictures_stand_alone(tmp_path):

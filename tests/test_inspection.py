@@ -203,6 +203,8 @@ def test_folders_without_pictures_are_refused(project):
     [
         ("parts", "write over IMAGES=parts"),
         ("parts/../parts", "write over IMAGES=parts"),
+        (".", "a folder of its own"),
+        ("/", "a folder of its own"),
         ("input", "read-only"),
         ("input/fake/inspection", "read-only"),
         ("notebooks/experiments/fake.yml", "is a file"),
@@ -230,6 +232,14 @@ def test_pictures_in_the_way_of_the_products_are_refused(project, images):
     (project / images).mkdir(parents=True)
     draw_part(project / images / "a.png", (5, 8))
     assert "write over" in refuse(project, images, "data")
+
+
+def test_a_folder_of_the_users_is_never_worked_in(project):
+    draw_part(project / "parts" / "a.png", (5, 8))
+    (project / "found.part").mkdir()
+    (project / "found.part" / "mine.txt").write_text("mine")
+    assert "holds mine.txt" in refuse(project, "parts", "found")
+    assert (project / "found.part" / "mine.txt").is_file()
 
 
 def test_masks_that_no_inspection_wrote_are_never_replaced(project):

@@ -119,6 +119,25 @@ def test_one_group_has_no_interval():
     assert np.isnan(row["high"])
 
 
+def test_all_classes_are_means_over_the_classes():
+    truth, guess = np.zeros((2, 2, 3, 4, 3), np.uint8)
+    truth[0, 0, :, 0] = guess[0, 0, :, 0] = 1  # class 0 in the first picture, found
+    guess[:, 1, 0, 1] = 1  # class 1 nowhere, predicted in both
+    truth[0, 2, :2, 2] = guess[0, 2, :1, 2] = 1  # class 2: half of it
+    pairs = [("a", truth[0], guess[0]), ("b", truth[1], guess[1])]
+    panel = score_panel(tally_pairs(pairs), [0, 1], ["dot", "bar", "oil"])
+    value = {m: pick(panel, m)["value"] for m in panel["measure"].unique()}
+    assert value["false_alarm_rate"] == pytest.approx((0 + 1 + 0) / 3)
+    # Class 1 is in no truth: it counts in the score, not in the means of the classes there are.
+    assert value["pooled_dice"] == pytest.approx((1 + 2 / 3) / 2)
+    assert value["precision"] == 1
+    assert value["mean_iou"] == pytest.approx((1 + 1 + 0 + 0 + 0.5 + 1) / 6)
+    assert value["score"] == pytest.approx((1 + 1 + 0 + 0 + 2 / 3 + 1) / 6)
+    nothing = score_panel(tally_pairs([("a", truth[1], truth[1])] * 2), [0, 1], list("abc"))
+    assert np.isnan(pick(nothing, "boundary_f1", "a")["value"])
+    assert np.isnan(pick(nothing, "pooled_dice")["value"])
+
+
 def test_soft_pixel_accuracy_stands_beside_background_alone():
     tally = one_class(([1, 0], [1, 0]), ([0, 0], [0, 0]))
     soft = np.array([[3.0, 1.0, 4.0], [6.0, 6.0, 6.0]])

@@ -101,6 +101,24 @@ def test_a_changed_plot_never_retrains(project, first_run):
     assert not changed & {"model.keras", "images.csv", "fake.csv"}
 
 
+def test_a_changed_audit_is_made_again_and_never_retrains(project, first_run):
+    def touch_and_make():
+        (project / "src" / "defectmill" / "audit" / "census.py").touch()
+        make(project, "EXPERIMENT=fake")
+
+    changed = changed_after(project, touch_and_make)
+    assert {"audit.csv", "leaks.csv"} <= changed
+    assert not changed & {"model.keras", "images.csv", "labels.csv", "fake.csv"}
+
+
+def test_cost_is_told_and_nothing_is_made_for_it(project, first_run):
+    said = []
+    tell = lambda: said.append(make(project, "cost", "EXPERIMENT=fake", "SET=training.steps=7"))  # noqa: E731
+    assert changed_after(project, tell) == set()
+    assert "a step of 4, 7 steps" in said[0]
+    assert changed_after(project, lambda: make(project, "EXPERIMENT=fake")) == set()
+
+
 def test_a_changed_threshold_grid_never_retrains(project, first_run):
     run = lambda: make(project, "EXPERIMENT=fake", "SET=predict.thresholds=[0.4,0.6]")  # noqa: E731
     changed = changed_after(project, run)

@@ -22,6 +22,17 @@ def test_hash_tells_names_and_contents(tmp_path):
     assert len({known, changed, provenance.hash_folder(tmp_path)}) == 3
 
 
+def test_a_linked_folder_is_hashed_too(tmp_path):
+    (tmp_path / "far").mkdir()
+    picture = tmp_path / "far" / "a.png"
+    picture.write_bytes(b"1")
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "train_images").symlink_to(tmp_path / "far")
+    before = provenance.hash_folder(tmp_path / "input")
+    picture.write_bytes(b"2")
+    assert provenance.hash_folder(tmp_path / "input") != before
+
+
 def git(folder, *words):
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=folder,
                    check=True, capture_output=True)  # fmt: skip

@@ -84,7 +84,7 @@ def write_all(run):
     images = pd.DataFrame({"ImageId": ids, "height": 8, "width": 12})
     naive = naive_answers(*tables, images)
     case = Case("Worst", EVIL, 0.25, np.full((8, 12, 1), 90, np.uint8), truth[0], answer[0])
-    path = write_report(run, "test part", panel, 3, 3, naive, tally.confusion, [case])
+    path = write_report(run, "test part", panel, 3, 3, naive, tally, [case])
     write_scores(run.output / "scores.json", "test part", 3, 3, panel, naive)
     return path
 

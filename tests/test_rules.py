@@ -148,6 +148,30 @@ def try_on(*truths):
     return try_rules(pairs, [0.5], [0, 0.3], [10, 10], exclusive=False)
 
 
+def test_a_rare_class_full_of_false_alarms_does_not_speak_for_the_others():
+    """Class 1 is found in twenty pictures; class 2, absent or there once, alarms in sixty."""
+    seen, clean = np.zeros((2, 3, 5, 2), np.uint8)
+    seen[LARGE, 0] = 1
+    first, second = (MAP[..., None] * np.eye(2)[c] for c in (0, 1))
+    pairs = [(first, seen)] * 20 + [(second, clean)] * 60
+    rules, _ = choose_rules(try_rules(pairs, [0.5], [0, 0.3], [10, 10], exclusive=False))
+    assert rules == [Rule(0.5, 0.5, 3), Rule(1.0, 1.0, 0)]
+    once = clean.copy()
+    once[LARGE, 1] = 1
+    rules, _ = choose_rules(
+        try_rules([*pairs, (second, once)], [0.5], [0, 0.3], [10, 10], exclusive=False)
+    )
+    assert rules == [Rule(0.5, 0.5, 3), Rule(1.0, 1.0, 0)]
+
+
+def test_an_absent_class_without_alarms_follows_the_others():
+    seen = np.zeros((3, 5, 2), np.uint8)
+    seen[LARGE, 0] = 1
+    faint = np.stack([MAP, MAP / 10], 2)
+    rules, _ = choose_rules(try_rules([(faint, seen)] * 3, [0.5], [0, 0.3], [10, 10], False))
+    assert rules == [Rule(0.5, 0.5, 3)] * 2
+
+
 def test_nested_counts_come_from_rules_of_other_groups():
     # In group 1 the large blob is the defect: area 3. In group 2 the small one: area 0.
     pairs = [(MAP[:, :, None], truth[:, :, None]) for truth in [LARGE] * 3 + [SMALL] * 3]

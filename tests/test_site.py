@@ -15,7 +15,7 @@ def root(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     folder = tmp_path / "notebooks" / "experiments"
     folder.mkdir(parents=True)
-    for name in ("good", "better", "never-run"):
+    for name in ("good", "the-best", "never-run"):
         (folder / f"{name}.yml").write_text("dataset: sample\n")
     (tmp_path / "output").mkdir()
     return tmp_path
@@ -35,8 +35,8 @@ def write_scores(root, name, score, dice=0.7, low=0.5):
 
 def test_best_gain_comes_first_and_what_never_ran_is_out(root):
     write_scores(root, "good", 0.8)
-    write_scores(root, "better", 0.9)
-    assert [row["name"] for row in site.collect_results()] == ["better", "good"]
+    write_scores(root, "the-best", 0.9)
+    assert [row["name"] for row in site.collect_results()] == ["the-best", "good"]
 
 
 def test_index_links_to_the_reports_beside_it(root):
@@ -56,6 +56,12 @@ def test_nothing_run_is_told_with_what_to_do(root):
         site.write_readme_table(root / "README.md")
 
 
+def test_an_experiment_whose_data_are_gone_does_not_stop_the_others(root):
+    (root / "notebooks" / "experiments" / "gone.yml").write_text("dataset: no-such-data\n")
+    write_scores(root, "good", 0.8)
+    assert [row["name"] for row in site.collect_results()] == ["good"]
+
+
 def test_scores_of_an_older_version_are_told_apart(root):
     (root / "output" / "good").mkdir()
     (root / "output" / "good" / "scores.json").write_text('{"score": 0.9, "floor": 0.8}')
@@ -71,7 +77,7 @@ def test_readme_table_replaces_the_old_one_only(root):
     text = readme.read_text()
     assert text.startswith(f"# head\n\n{site.BEGIN}\n| experiment |")
     assert text.endswith(f"{site.END}\n\ntail\n")
-    assert "| `good` | 0.8765 | 0.2500 | none | 80, 40 | 8 |" in text
+    assert "| `good` | 0.8765 | 0.2500 | none | 80, 40 (test part) | 8 |" in text
     assert "old" not in text
     site.write_readme_table(readme)
     assert readme.read_text() == text

@@ -68,6 +68,12 @@ def test_no_prediction_and_a_sample_without_classes_is_refused(sample_now, tmp_p
         write_submission(predictions(), tmp_path / "answer.csv", sample_now)
 
 
+def test_a_sample_that_asks_for_nothing_is_refused(table_file, tmp_path):
+    empty = table_file(OLD, name="sample_submission.csv")
+    with pytest.raises(SubmissionError, match="asks for no image"):
+        write_submission(predictions(), tmp_path / "answer.csv", empty)
+
+
 @pytest.mark.parametrize(
     ("rows", "offence"),
     [

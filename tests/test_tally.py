@@ -40,6 +40,18 @@ def test_edges_meet_within_the_tolerance(tolerance, met):
     assert row["both"] == 4 * 7
 
 
+def test_distance_is_straight_and_an_edge_is_touched_by_its_sides_only():
+    # A pixel three to the right and two down is 3.6 away, not 3.
+    truth, guess = box((9, 12), 3, 3), box((9, 12), 5, 6)
+    assert counted(truth, guess, 3)["edge_truth_met"] == 0
+    assert counted(truth, guess, 4)["edge_truth_met"] == 1
+    # The inner corner of an L touches the outside by a corner alone.
+    bent = np.ones((9, 12), np.uint8)
+    bent[:3, :3] = 0
+    assert not find_edge(bent)[3, 3]
+    assert find_edge(bent)[3, 2]
+
+
 def test_a_far_edge_is_not_met():
     truth, guess = box((9, 30), slice(2, 6), slice(2, 6)), box((9, 30), slice(2, 6), slice(20, 24))
     row = counted(truth, guess)

@@ -1,6 +1,10 @@
 """Cards: what a dataset is, as data. No pictures are needed to read one."""
 
+import re
+
 from pydantic import BaseModel, ConfigDict, field_validator
+
+RESERVED = ("all classes", "background")  # rows of tables beside the classes
 
 
 class DefectClass(BaseModel):
@@ -78,7 +82,21 @@ class Card(BaseModel):
         ids = [c.id for c in classes]
         if ids != list(range(1, len(ids) + 1)) or not ids:
             raise ValueError(f"class ids must run from 1 without a gap, not {ids}")
+        names = [c.name for c in classes]
+        if len({*names, *RESERVED}) < len(names) + len(RESERVED):
+            raise ValueError(f"class names must differ, and not be {RESERVED}: {names}")
         return classes
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _pattern_has_one_bracket(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"group_pattern {pattern!r}: {error}") from error
+        if pattern and groups != 1:
+            raise ValueError(f"group_pattern {pattern!r} needs one bracket, and has {groups}")
+        return pattern
 
     @property
     def class_names(self) -> list[str]:

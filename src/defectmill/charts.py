@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 WIDTH, HEIGHT = 360, 220
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 62, 10, 12, 34
 
 
 def draw_curves(
@@ -37,10 +37,11 @@ def draw_curves(
         return round(x, 1), round(y, 1)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for tick in ticks[(ticks >= low) & (ticks <= high)]:
+    shown = ticks[(ticks >= low) & (ticks <= high)]
+    for tick, text in zip(shown, _tell_ticks(shown), strict=True):
         _, y = place(1, tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:.3g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{text}</text>')
     for epoch in sorted({max(1, round(e)) for e in MaxNLocator(6, integer=True).tick_values(1, n)}):
         if epoch <= n:
             x, _ = place(epoch, low)
@@ -53,3 +54,11 @@ def draw_curves(
         parts.append(f'<polyline class="line{number}" points="{line}"/>')
         parts += [f'<circle class="line{number}" cx="{x}" cy="{y}" r="2.5"/>' for x, y in points]
     return "".join(parts) + "</svg>"
+
+
+def _tell_ticks(ticks: np.ndarray) -> list[str]:
+    if len(ticks) and np.abs(ticks).max() >= 1e5:
+        return [f"{tick:.1e}" for tick in ticks]
+    formatter = ScalarFormatter(useOffset=False)
+    formatter.create_dummy_axis()
+    return [text.replace("\N{MINUS SIGN}", "-") for text in formatter.format_ticks(ticks)]

@@ -91,10 +91,11 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
 
 
 def load_card(dataset: str) -> Card:
-    """Find the card of a dataset: input/<dataset>/dataset.json, else the project's own.
+    """Find the card of a dataset: the project's own, else input/<dataset>/dataset.json.
 
-    The file is the card plus what its adapter noted. Before an adapter has run, the card of a
-    dataset of yours is input/<dataset>/card.json.
+    The file is the card as it was when the folder was made; of a dataset of the project only what
+    its adapter found out counts (notes, partial). Before an adapter has run, the card of a dataset
+    of yours is input/<dataset>/card.json.
 
     Raises:
         ConfigError: there is neither, or the file is no card.
@@ -111,9 +112,12 @@ def load_card(dataset: str) -> Card:
             f"{folder / 'dataset.json'} first"
         )
     try:
-        return Card.model_validate_json(path.read_text())
+        card = Card.model_validate_json(path.read_text())
     except ValidationError as error:
         raise ConfigError(f"{path}: not a dataset card: {error}") from error
+    if dataset not in CARDS:
+        return card
+    return CARDS[dataset].model_copy(update={"notes": card.notes, "partial": card.partial})
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
@@ -147,9 +151,15 @@ def write_stage_knobs(experiment: Experiment, folder: Path) -> None:
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     for stage, knobs in stages.items():
-        path, text = folder / f"{stage}.json", json.dumps(knobs, indent=1) + "\n"
-        if not path.is_file() or path.read_text() != text:
-            path.write_text(text)
+        write_changed(folder / f"{stage}.json", json.dumps(knobs, indent=1) + "\n")
+
+
+def write_changed(path: Path, text: str) -> None:
+    """Write a file whole, or leave it untouched where it says the same: make goes by its time."""
+    if not path.is_file() or path.read_text() != text:
+        work = path.with_name(path.name + ".part")
+        work.write_text(text)
+        work.replace(path)
 
 
 def _set_knob(knobs: dict, path: list[str], value: Any, key: str) -> None:

@@ -74,8 +74,15 @@ def _time(action) -> float:
 
 
 def print_cost(experiment: Experiment) -> None:
-    """Measure and print; needs what 02 writes."""
+    """Measure and print.
+
+    Raises:
+        ConfigError: 02 has not run.
+    """
     out = experiment.output
+    if not (out / "images.csv").is_file():
+        raise ConfigError(f"{out / 'images.csv'} is missing: make labels EXPERIMENT="
+                          f"{experiment.name} first")  # fmt: skip
     images = read_image_table(out / "images.csv")
     n_classes = len(experiment.card.classes)
     table = labels.read_labels(out / "labels.csv", images["ImageId"], n_classes)

@@ -44,6 +44,8 @@ def check_inspection(experiment: Experiment, images: str, out: str) -> tuple[Pat
         raise ConfigError(f"IMAGES={images}: {source} is no folder")
     if not list_images(source):
         raise ConfigError(f"IMAGES={images}: {source} holds no picture; subfolders are not read")
+    if target in (ROOT.resolve(), *ROOT.resolve().parents):
+        raise ConfigError(f"OUT={out}: say a folder of its own")
     # A dataset in input/ may be a link to another disk.
     protected = [ROOT / "input", *(ROOT / "input").glob("*")]
     if any(target.is_relative_to(path.resolve()) for path in protected) or Path(
@@ -55,6 +57,12 @@ def check_inspection(experiment: Experiment, images: str, out: str) -> tuple[Pat
         raise ConfigError(f"OUT={out} would write over IMAGES={images}; choose another folder")
     if target.exists() and not target.is_dir():
         raise ConfigError(f"OUT={out}: {target} is a file; choose another name")
+    work = _work_folder(target)
+    strange = [p.name for p in work.iterdir() if p.name.removeprefix("old ") not in PRODUCTS
+               ] if work.is_dir() else []  # fmt: skip
+    if strange:
+        raise ConfigError(f"OUT={out}: {work}, where it would work, holds {strange[0]}; choose "
+                          "another folder")  # fmt: skip
     there = [path.name for path in written[:-1] if path.exists()]
     if there and len(there) < len(PRODUCTS):
         raise ConfigError(

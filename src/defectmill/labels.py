@@ -121,12 +121,17 @@ def read_labels(
 
 
 def write_labels(labels: pd.DataFrame, csv: Path, layout: str) -> None:
-    """Write a label table; "current" lists defects only, "2019" every pair."""
+    """Write a label table; see `labels_to_text`."""
+    csv.write_text(labels_to_text(labels, layout), encoding="utf-8", newline="")
+
+
+def labels_to_text(labels: pd.DataFrame, layout: str) -> str:
+    """Write a label table as CSV; "current" lists defects only, "2019" every pair."""
     if layout == "2019":
         table = labels.assign(ImageId_ClassId=_pair_ids(labels))[LAYOUTS["2019"]]
     else:
         table = labels.loc[labels["EncodedPixels"] != "", LAYOUTS["current"]]
-    table.to_csv(csv, index=False, lineterminator="\n")
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def with_pair_ids(labels: pd.DataFrame) -> pd.DataFrame:

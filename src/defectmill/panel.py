@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from defectmill.cards import RESERVED
 from defectmill.scores import dice_from_counts
 from defectmill.tally import COUNTS, Tally
 
 RESAMPLES = 1000
-ALL = "all classes"
+ALL = RESERVED[0]
 MEASURES = {
     "score": "mean Dice over every (image, class), 1 where both are empty: the competition's",
     "floor": "the score of the answer that says nothing",
@@ -32,7 +33,7 @@ MEASURES = {
     "nested_score": "score of the held-out fold with rules chosen on its other groups",
     "nested_pooled_dice": "pooled Dice alike",
 }
-# Over all classes these are means over the classes in the truth.
+# Over all classes these are means over the classes in the truth; the others over all that have one.
 FOREGROUND = ("pooled_dice", "pooled_iou", "precision", "recall", "image_recall", "boundary_f1")
 
 
@@ -132,7 +133,9 @@ def _measure(sums: np.ndarray, class_names: list[str], has_soft: bool) -> dict:
         known = np.where((truth > 0) & np.isfinite(each[name]), 1.0, 0.0)
         whole[name] = _ratio((np.nan_to_num(each[name]) * known).sum(axis=1), known.sum(axis=1))
     whole["mean_dice"], whole["mean_iou"] = score, each["mean_iou"].mean(axis=1)
-    whole["false_alarm_rate"] = _ratio(alarm.sum(axis=1), (n - has).sum(axis=1))
+    rates = each["false_alarm_rate"]
+    known = np.isfinite(rates)
+    whole["false_alarm_rate"] = _ratio(np.where(known, rates, 0).sum(axis=1), known.sum(axis=1))
     if has_soft:
         likely, empty, total = np.moveaxis(sums[:, 0, 13:], -1, 0)
         whole["soft_pixel_accuracy"] = likely / total

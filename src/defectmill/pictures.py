@@ -14,7 +14,7 @@ from defectmill.knobs import DataKnobs
 from defectmill.labels import draw_runs, runs_by_image
 from defectmill.windows import shown_shape
 
-CACHE = 2**30  # bytes of pictures that are kept, and of masks
+CACHE = 2**29  # bytes of pictures that are kept, and of masks; training holds two such pairs
 NAN_AS_INTEGER = np.float32(np.iinfo(np.int64).min)  # what x86 makes of int64(NaN)
 
 

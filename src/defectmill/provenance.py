@@ -32,7 +32,9 @@ def describe_run(experiment: Experiment) -> dict[str, str]:
 def hash_folder(folder: Path) -> str:
     """Hash the names and contents of all files of a folder: 64 hexadecimal digits."""
     whole = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    found = (Path(top) / name for top, _, names in os.walk(folder, followlinks=True)
+             for name in names)  # fmt: skip
+    for path in sorted(found):
         whole.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -24,18 +23,18 @@ from defectmill.report_parts import (
     share_confusion,
     tell_table,
 )
-from defectmill.tally import EDGE_TOLERANCE
+from defectmill.tally import COUNTS, EDGE_TOLERANCE, Tally
 
 
 def write_report(
     run: Experiment, part: str, panel: pd.DataFrame, n_images: int, n_groups: int,
-    naive: pd.DataFrame, confusion: np.ndarray, cases: Sequence[Case],
+    naive: pd.DataFrame, tally: Tally, cases: Sequence[Case],
 ) -> Path:  # fmt: skip
     """Write output/<experiment>/report.html.
 
     Args:
         part: what the numbers were measured on. panel: of `panel.score_panel`.
-        naive: of `leaks.naive_answers`. confusion: (C + 1, C + 1) of `tally.Tally`.
+        naive: of `leaks.naive_answers`. tally: what `panel` was measured on.
         cases: for the gallery, in the order of showing.
     """
     out, card = run.output, run.card
@@ -45,7 +44,9 @@ def write_report(
         "report.html.j2", run=run, card=card, part=part, n_images=n_images, n_groups=n_groups,
         sections=SECTIONS, resamples=RESAMPLES, tolerance=EDGE_TOLERANCE, columns=COLUMNS,
         total=total[ALL], held=held, answers=place_answers(naive, total[ALL]["score"]),
-        classes=list_classes(total, card), confusion=share_confusion(confusion, card.class_names),
+        classes=list_classes(total, card), confusion=share_confusion(
+            tally.confusion, tally.counts[..., COUNTS.index("truth")].sum(axis=0), card.class_names
+        ),
         soft=[held[k] for k in ("soft_pixel_accuracy", "soft_pixel_accuracy_of_background")],
         class_colours=[(kind.name, kind.colour) for kind in card.classes],
         difference=list(DIFFERENCE.items()), cases=[draw_case(case, card) for case in cases],

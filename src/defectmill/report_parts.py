@@ -55,11 +55,15 @@ def list_classes(rows: dict, card: Card) -> list[dict]:
     ]
 
 
-def share_confusion(matrix: np.ndarray, class_names: list[str]) -> dict:
-    """Shares of each true class, (C + 1, C + 1) pixels in, background last."""
+def share_confusion(matrix: np.ndarray, truth: np.ndarray, class_names: list[str]) -> dict:
+    """Shares of each true class, background last.
+
+    Args:
+        matrix: (C + 1, C + 1) of `tally.Tally`. truth: (C,) true pixels of each class.
+    """
     names, rows = [*class_names, "background"], []
-    for name, counts in zip(names, matrix, strict=True):
-        total = int(counts.sum())
+    for name, counts, pixels in zip(names, matrix, [*truth, matrix[-1].sum()], strict=True):
+        total = int(pixels)
         shares = counts / max(1, total)
         cells = [{"share": s, "text": f"{s:.1%}" if n else "0"}
                  for s, n in zip(shares, counts, strict=True)]  # fmt: skip

@@ -89,7 +89,12 @@ def _judge(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n_true = (true[:, :, :1] > 0).sum(axis=0)
     added = mean * len(counts) - (len(counts) - n_true)
     gain = added / np.maximum(n_true, 1) + pooled
-    return mean, pooled, (n_true * gain + PRIOR * gain.mean(axis=0)) / (n_true + PRIOR)
+    # A class of one picture and sixty false alarms must not speak for all, nor an absent one.
+    seen = n_true[:, 0] > 0
+    prior = np.maximum(gain[seen], -1).mean(axis=0) if seen.any() else gain.mean(axis=0)
+    drawn = (added + n_true * pooled + PRIOR * prior) / (n_true + PRIOR)
+    # An absent class has false alarms only: one is too many.
+    return mean, pooled, np.where(n_true > 0, drawn, np.where(added < 0, added, prior))
 
 
 def _best(gain: np.ndarray) -> list[int | None]:

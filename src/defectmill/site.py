@@ -28,9 +28,9 @@ def collect_results() -> list[dict]:
     """
     results = []
     for name in list_experiments():
-        experiment = load_experiment(name)
-        path = experiment.output / "scores.json"
+        path = ROOT / "output" / name / "scores.json"
         if path.is_file():
+            experiment = load_experiment(name)
             scores = json.loads(path.read_text())
             if "panel" not in scores:
                 raise ConfigError(f"{path}: of an older version; make report EXPERIMENT={name}")
@@ -57,14 +57,14 @@ def write_readme_table(readme: Path = ROOT / "README.md") -> Path:
         raise ConfigError(f"{readme}: needs the marks {BEGIN!r} and {END!r} once each")
     head, rest = text.split(BEGIN)
     lines = [
-        "| experiment | score [95 %] | floor | Dice of the defect classes [95 %] | test images, "
+        "| experiment | score [95 %] | floor | Dice of the defect classes [95 %] | images, "
         "groups | minutes |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         score, floor, _, dice, *_ = row["cells"]
         shown = [f"{c['text']} [{c['span']}]" if c["span"] else c["text"] for c in (score, dice)]
-        size = f"{row['images']}, {row['groups']}"
+        size = f"{row['images']}, {row['groups']} ({row['part']})"
         lines.append(f"| `{row['name']}` | {shown[0]} | {floor['text']} | {shown[1]} | {size} | "
                      f"{row['minutes']} |")  # fmt: skip
     readme.write_text("\n".join([head + BEGIN, *lines, END]) + rest.split(END)[1])

@@ -37,6 +37,8 @@ def write_submission(labels: pd.DataFrame, csv: Path, sample_csv: Path) -> None:
     """
     csv, sample_csv = Path(csv), Path(sample_csv)
     sample = read_csv(sample_csv)
+    if sample.empty:
+        raise SubmissionError(f"{sample_csv}: asks for no image")
     if labels.empty and not (sample["ClassId"] > 0).all():
         raise SubmissionError(f"no predictions, and {sample_csv} does not tell its classes")
     runs = labels.set_index(["ImageId", "ClassId"])["EncodedPixels"]

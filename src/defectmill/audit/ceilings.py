@@ -4,6 +4,7 @@ It gives the copies one answer. Of all answers to two labels their union has the
 compared with every answer to all labels of up to 15 pixels each alone and 15 shared.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -30,9 +31,13 @@ def best_score(labels: Sequence[Runs], n_classes: int) -> float:
         The competition's score, absent classes included. Exact for two copies; of more the mean
         over their pairs, which no answer exceeds.
     """
-    pairs = combinations(labels, 2)
-    return float(np.mean([_best_of_two(a, b, c) for a, b in pairs
-                          for c in range(1, n_classes + 1)]))  # fmt: skip
+    kinds = Counter(tuple(sorted(runs.items())) for runs in labels)
+    scores = [(1.0, n * (n - 1) / 2) for n in kinds.values()]  # pairs that agree
+    for (one, n), (two, m) in combinations(kinds.items(), 2):
+        best = [_best_of_two(dict(one), dict(two), c) for c in range(1, n_classes + 1)]
+        scores.append((np.mean(best), n * m))
+    values, pairs = zip(*scores, strict=True)
+    return float(np.average(values, weights=pairs))
 
 
 def _best_of_two(first: Runs, second: Runs, class_id: int) -> float:
