@@ -109,8 +109,12 @@ def plot_areas(labels: pd.DataFrame, card: Card) -> Figure:
     decades = np.floor(np.log10(areas.min())), np.ceil(np.log10(areas.max() + 1))
     edges = np.logspace(*decades, 31)
     figure, grid = plt.subplots(
-        1, len(card.classes), figsize=(2.5 * len(card.classes), 2.4), sharex=True, squeeze=False
-    )
+        1,
+        len(card.classes),
+        figsize=(max(5, 2.5 * len(card.classes)), 2.4),
+        sharex=True,
+        squeeze=False,
+    )  # fmt: skip
     for axes, kind, colour in zip(grid[0], card.classes, card.shades, strict=True):
         mine = areas[present["ClassId"] == kind.id]
         axes.hist(mine, bins=edges, color=colour)
@@ -176,8 +180,12 @@ def plot_scores(panel: pd.DataFrame, part: str, card: Card) -> Figure:
 def plot_rules(table: pd.DataFrame, rules: Sequence, card: Card) -> Figure:
     """Gain of each class over threshold and minimum area; the chosen rule marked."""
     figure, grid = plt.subplots(
-        1, len(card.classes), figsize=(2.5 * len(card.classes), 2.5), squeeze=False, sharey=True
-    )
+        1,
+        len(card.classes),
+        figsize=(max(6.5, 2.5 * len(card.classes)), 2.5),
+        squeeze=False,
+        sharey=True,
+    )  # fmt: skip
     for axes, kind, rule in zip(grid[0], card.classes, rules, strict=True):
         mine = table[table["ClassId"] == kind.id]
         best = mine.pivot_table(

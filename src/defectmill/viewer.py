@@ -39,9 +39,10 @@ def view_images(folder: Path, labels: pd.DataFrame, card: Card) -> "VBox | Figur
 
 
 def show_few(folder: Path, labels: pd.DataFrame, card: Card) -> Figure:
-    """Tint an image of each class, of middling area, and a clean one: six at most."""
+    """Tint images of each class, of middling area, and clean ones: six at most."""
     kinds = [*(kind.id for kind in card.classes), 0]
-    picks = list(dict.fromkeys(i for k in kinds for i in pick_examples(labels, k, 1)))[:6]
+    each = max(1, 6 // len(kinds))
+    picks = list(dict.fromkeys(i for k in kinds for i in pick_examples(labels, k, each)))[:6]
     pictures, masks = read_with_masks(folder, labels, picks, len(card.classes))
     figure = show_sheet(pictures, masks, picks, card.title, card)
     plt.close(figure)  # an open one a notebook shows twice: as it stands and as the cell's value
