@@ -150,7 +150,8 @@ list: $(VENV)/.installed
 
 ## help: this
 help:
-	@sed -n 's/^## //p' Makefile | awk -F': ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@sed -n 's/^## \([a-z-]*\): /\1 /p' Makefile | while read -r name what; do \
+	  printf '  make %-13s %s\n' "$$name" "$$what"; done
 
 ## clean: delete what EXPERIMENT produced (input/ stays)
 clean:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -18,7 +19,8 @@ from defectmill.config import ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LIGHT = ["rle", "labels", "folds", "audit", "images", "scores", "submission",
          "plots", "overlays", "kaggle", "postprocess", "rules", "config", "cards",
-         "defects", "inspection", "viewer",
+         "defects", "inspection", "viewer", "groups", "shots", "leaks", "tally", "panel", "trials",
+         "gallery", "report", "site", "provenance",
          "datasets.__main__", "datasets.magnetic_tile", "datasets.severstal"]  # fmt: skip
 LINUX = {
     "sys_platform": "linux",
@@ -142,3 +144,13 @@ def test_conda_environment_pins_what_the_lock_pins():
     versions = locked("3.12")
     expected = [f"{name}=={versions[name][0]}" for name in sorted(direct_dependencies())]
     assert pins["pip"][:-1] == expected
+
+
+def test_help_tells_every_target_whole():
+    text = (ROOT / "Makefile").read_text()
+    told = re.findall(r"^## ([a-z-]+): (.+)$", text, flags=re.M)
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    assert [(name, what) for _, name, what in lines] == told
+    phony = set(re.search(r"^\.PHONY: (.+)$", text, flags=re.M)[1].split())
+    assert {name for name, _ in told} == phony - {"FORCE"}
