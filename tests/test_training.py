@@ -88,11 +88,17 @@ def experiment(tmp_path, monkeypatch):
     return load_experiment("sample", {**SMALL, "dataset": "fake"})
 
 
-def test_fit_keeps_the_best_epoch_and_its_history(experiment):
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_fit_keeps_the_epoch_it_says_and_the_history(experiment, keep):
     from defectmill import labels
     from defectmill.image_table import make_image_table
     from defectmill.images import list_images
 
+    # A rate that ruins the second epoch: best and last differ.
+    ruined = {"keep": keep, "schedule": "constant", "learning_rate": 0.5}
+    experiment = experiment.model_copy(
+        update={"training": experiment.training.model_copy(update=ruined)}
+    )
     folder = experiment.input / "train_images"
     table = labels.read_labels(experiment.input / "train.csv", list_images(folder),
                                len(experiment.card.classes))  # fmt: skip
@@ -105,7 +111,10 @@ def test_fit_keeps_the_best_epoch_and_its_history(experiment):
     assert np.isfinite(history[["loss", "val_loss", MEASURE]]).all(axis=None)
     model = keras.models.load_model(experiment.output / "checkpoint.keras")
     measured = model.evaluate(check, verbose=0, return_dict=True)
-    assert measured["foreground_dice"] == pytest.approx(history[MEASURE].max(), abs=1e-4)
+    kept = experiment.training.kept_epoch(history[MEASURE])
+    assert kept == (1 if keep == "last" else history[MEASURE].argmax())
+    assert measured["foreground_dice"] == pytest.approx(history[MEASURE][kept], abs=1e-4)
+    assert measured["loss"] == pytest.approx(history["val_loss"][kept], rel=1e-3)
 
 
 def test_the_cosine_reaches_the_optimizer():

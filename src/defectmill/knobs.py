@@ -1,7 +1,9 @@
 """Knobs: the sections of an experiment, their types and defaults."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
@@ -89,8 +91,10 @@ class TrainingKnobs(Knobs):
 
     One epoch is `steps` batches, or every image once where steps is 0. encoder_rate: the learning
     rate of a pretrained encoder as a share of the decoder's. weight_decay: decoupled, as AdamW's.
-    metrics: measured beside the foreground Dice. clipnorm bounds the norm of all gradients,
-    clipvalue each of them. previews: held-out pictures whose masks are drawn after every epoch.
+    keep: the epoch that is best on the held-out fold, or the last one: where a schedule ends at a
+    rate of 0, a fold of few defects chooses by luck. metrics: measured beside the foreground Dice.
+    clipnorm bounds the norm of all gradients, clipvalue each of them. previews: held-out pictures
+    whose masks are drawn after every epoch.
     """
 
     epochs: Positive = 10
@@ -104,6 +108,7 @@ class TrainingKnobs(Knobs):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: Literal["constant", "reduce", "cosine"] = "reduce"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    keep: Literal["best", "last"] = "best"
     loss: dict[
         Literal["cross_entropy", "dice", "flat_dice", "focal"], Annotated[float, Field(ge=0)]
     ] = {
@@ -121,6 +126,10 @@ class TrainingKnobs(Knobs):
         if self.clipnorm and self.clipvalue:
             raise ValueError("clipnorm and clipvalue exclude one another")
         return self
+
+    def kept_epoch(self, measures: Sequence[float]) -> int:
+        """Which epoch's model is kept, from 0, by the held-out measure of each."""
+        return int(np.argmax(measures)) if self.keep == "best" else len(measures) - 1
 
 
 class PredictKnobs(Knobs):

@@ -127,8 +127,12 @@ def plot_areas(labels: pd.DataFrame, card: Card) -> Figure:
     return figure
 
 
-def plot_history(history: pd.DataFrame) -> Figure:
-    """Loss and foreground Dice over the epochs, training against held-out fold."""
+def plot_history(history: pd.DataFrame, kept: int) -> Figure:
+    """Loss and foreground Dice over the epochs, training against held-out fold.
+
+    Args:
+        kept: the epoch, from 0, whose model is kept.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
     epochs = history["epoch"] + 1
     for axes, name, title in (
@@ -140,8 +144,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
         axes.set(xlabel="epoch", title=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
-    best = history["val_foreground_dice"].idxmax()
-    right.axvline(epochs[best], color=BLUE, linestyle=":", linewidth=1)
+    right.axvline(epochs[kept], color=BLUE, linestyle=":", linewidth=1)
     right.set_ylim(0, 1)
     return figure
 

@@ -92,7 +92,7 @@ def compile_model(model: keras.Model, experiment: Experiment) -> None:
 def make_callbacks(
     experiment: Experiment, checkpoint: Path, history: Path, total_steps: int
 ) -> list:
-    """Best checkpoint, early stop and rate reducer by the foreground Dice of the held-out fold."""
+    """Checkpoint, early stop and rate reducer by the foreground Dice of the held-out fold."""
     knobs = experiment.training
     best = {"monitor": MEASURE, "mode": "max"}
     callbacks: list[keras.callbacks.Callback] = []
@@ -100,7 +100,7 @@ def make_callbacks(
         # Before the checkpoint: it must save the averaged weights that were measured.
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     callbacks += [
-        keras.callbacks.ModelCheckpoint(checkpoint, save_best_only=True, **best),
+        keras.callbacks.ModelCheckpoint(checkpoint, save_best_only=knobs.keep == "best", **best),
         keras.callbacks.CSVLogger(history),
         keras.callbacks.EarlyStopping(patience=knobs.early_stop, **best),
     ]
