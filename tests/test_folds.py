@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.folds import assign_folds
+from defectmill.folds import ALWAYS_TRAINS, assign_folds
 
 
 def image_table(n_groups: int, per_group: int = 3) -> pd.DataFrame:
@@ -54,6 +54,16 @@ def test_clean_dataset_is_split_too():
 def test_few_pictures_of_many_kinds_are_split_too():
     images = image_table(4, per_group=1).assign(classes=["1", "2", "3", "4"])
     assert sorted(assign_folds(images, 4, seed=0)) == [0, 1, 2, 3]
+
+
+def test_the_only_group_of_a_class_always_trains():
+    images = image_table(24)
+    images.loc[images["group"] == 5, "classes"] = "7"
+    images.loc[images["ImageId"] == "3.png", "classes"] = "1 8"  # of group 1, as two others
+    folds = assign_folds(images, 4, seed=0)
+    alone = images["group"].isin([1, 5])
+    assert (folds[alone] == ALWAYS_TRAINS).all()
+    assert sorted(set(folds[~alone])) == [0, 1, 2, 3]
 
 
 def test_fewer_groups_than_folds_is_refused():

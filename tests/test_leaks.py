@@ -47,6 +47,13 @@ def test_leak_is_counted_by_image():
     assert (ours["with a twin in training"], ours["share"]) == (2, 2 / 6)
 
 
+def test_images_that_always_train_are_not_asked():
+    images, labels, prints = make_set(4, 2)
+    images.loc[images["group"] == 0, "fold"] = -1
+    ours = report_leaks(images, labels, prints, 2, seed=0).iloc[1]
+    assert (ours["images"], ours["with a twin in training"]) == (6, 0)
+
+
 def test_copied_mask_is_brought_to_the_size_of_its_picture():
     mask = np.zeros((6, 10, 2), np.uint8)
     mask[:2, :5, 1] = 1

@@ -22,8 +22,8 @@ def report_leaks(
         images: image table with group and fold. labels: label table of the same images.
         prints: (N, D) of `shots.read_shots`, in the order of the image table.
     Returns:
-        A row a split: split, images, with a twin in training, share, copier's score, floor,
-        copier's Dice (mean pooled Dice of the classes there are).
+        A row a split: split, images (held out in turn), with a twin in training, share, copier's
+        score, floor, copier's Dice (mean pooled Dice of the classes there are).
     """
     plain = np.random.default_rng(seed).permutation(len(images)) % n_folds
     rows = []
@@ -36,12 +36,13 @@ def report_leaks(
                 copy_nearest(labels, outside, prints[folds != k], inside, prints[folds == k])
             )
         answer = pd.concat(copied).set_index(["ImageId", "ClassId"])
-        answer = answer.loc[list(zip(labels["ImageId"], labels["ClassId"], strict=True))]
-        both, true, guessed = count_runs(labels, answer.reset_index())
+        truth = labels[labels["ImageId"].isin(images["ImageId"][folds >= 0])]
+        answer = answer.loc[list(zip(truth["ImageId"], truth["ClassId"], strict=True))]
+        both, true, guessed = count_runs(truth, answer.reset_index())
         seen = true.sum(axis=0) > 0
         rows.append({
-            "split": name, "images": len(images), "with a twin in training": leaking,
-            "share": leaking / len(images),
+            "split": name, "images": len(true), "with a twin in training": leaking,
+            "share": leaking / len(true),
             "copier's score": dice_from_counts(both, true, guessed).mean(),
             "floor": (true == 0).mean(),
             "copier's Dice": pooled_dice(both, true, guessed)[seen].mean() if seen.any() else 0.0,
