@@ -16,6 +16,7 @@ from defectmill.image_table import read_image_table
 from defectmill.images import list_images, read_image
 from defectmill.inference import predict_probs
 from defectmill.models import build_model
+from defectmill.runner import divert_stderr
 from defectmill.sequence import DefectSequence
 from defectmill.training import compile_model
 
@@ -98,6 +99,9 @@ def print_cost(experiment: Experiment) -> None:
 
 if __name__ == "__main__":
     try:
-        print_cost(load_experiment(sys.argv[1], parse_overrides(" ".join(sys.argv[2:]))))
+        asked = load_experiment(sys.argv[1], parse_overrides(" ".join(sys.argv[2:])))
+        asked.output.mkdir(parents=True, exist_ok=True)
+        with divert_stderr(asked.output / "cost.log"):
+            print_cost(asked)
     except ConfigError as problem:
         sys.exit(f"error: {problem}")
