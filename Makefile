@@ -138,7 +138,7 @@ import-config: $(VENV)/.installed
 
 ## cost: what EXPERIMENT would take on this machine, from two steps of its network
 cost: $(VENV)/.installed
-	@$(PY) -m defectmill.cost "$(EXPERIMENT)" "$(SET)"
+	@$(PY) -m defectmill.runner cost "$(EXPERIMENT)" "$(SET)"
 
 ## lab: JupyterLab in notebooks/
 lab: $(VENV)/.installed

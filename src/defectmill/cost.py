@@ -1,22 +1,17 @@
-"""Cost: what a run would take on this machine, from a few steps of the true network.
-
-python -m defectmill.cost <experiment> [<overrides>]
-"""
+"""Cost: what a run would take on this machine, from a few steps of the true network."""
 
 import resource
-import sys
 import time
 from dataclasses import dataclass
 
 import pandas as pd
 
 from defectmill import labels
-from defectmill.config import ConfigError, Experiment, load_experiment, parse_overrides
+from defectmill.config import ConfigError, Experiment
 from defectmill.image_table import read_image_table
 from defectmill.images import list_images, read_image
 from defectmill.inference import predict_probs
 from defectmill.models import build_model
-from defectmill.runner import divert_stderr
 from defectmill.sequence import DefectSequence
 from defectmill.training import compile_model
 
@@ -95,13 +90,3 @@ def print_cost(experiment: Experiment) -> None:
         f"  in all {cost.seconds / 3600:.1f} hours on this machine, without early stop, reading "
         "and rules"
     )
-
-
-if __name__ == "__main__":
-    try:
-        asked = load_experiment(sys.argv[1], parse_overrides(" ".join(sys.argv[2:])))
-        asked.output.mkdir(parents=True, exist_ok=True)
-        with divert_stderr(asked.output / "cost.log"):
-            print_cost(asked)
-    except ConfigError as problem:
-        sys.exit(f"error: {problem}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from defectmill.config import (
     ROOT,
     ConfigError,
+    Experiment,
     list_experiments,
     load_experiment,
     parse_overrides,
@@ -120,6 +121,15 @@ def print_summary(experiment_name: str) -> None:
         print(f"  {path.relative_to(ROOT)}")
 
 
+def tell_cost(experiment: Experiment) -> None:
+    """Print what a run would take; what TensorFlow says of itself goes to cost.log."""
+    experiment.output.mkdir(parents=True, exist_ok=True)
+    with divert_stderr(experiment.output / "cost.log"):
+        from defectmill.cost import print_cost
+
+        print_cost(experiment)
+
+
 def print_list() -> None:
     """Print every experiment with dataset, model, cost and its last measured score here."""
     import pandas as pd
@@ -147,6 +157,8 @@ def main(words: list[str]) -> None:
         print_summary(rest[0])
     elif command == "import-config":
         print(import_config(Path(rest[0]), rest[1]))
+    elif command == "cost":
+        tell_cost(load_experiment(rest[0], parse_overrides(rest[1])))
     elif command == "knobs":
         experiment = load_experiment(rest[0], parse_overrides(rest[1]))
         write_stage_knobs(experiment, experiment.output / "knobs")
