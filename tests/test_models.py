@@ -173,17 +173,3 @@ def test_a_missing_or_broken_model_is_named(tmp_path):
     for name in ("missing.keras", "broken.keras"):
         with pytest.raises(ConfigError, match=name):
             load_model(tmp_path / name)
-
-
-def test_a_flexunet_is_not_fused_into_kernels_that_take_minutes(tmp_path):
-    import tensorflow as tf
-
-    small = {"model.name": "flexunet", "model.levels": 2, "model.filters": 4, "model.kernel": 3}
-    model = build_model(load_experiment("magnetic-tile", small))
-    model.save(tmp_path / "m.keras")
-    for make in (lambda: build_model(load_experiment("magnetic-tile", small)),
-                 lambda: load_model(tmp_path / "m.keras")):  # fmt: skip
-        tf.config.optimizer.set_experimental_options({"remapping": True})
-        make()
-        assert tf.config.optimizer.get_experimental_options()["remapping"] is False
-    tf.config.optimizer.set_experimental_options({"remapping": True})

@@ -44,11 +44,9 @@ def build_model(experiment: Experiment) -> keras.Model:
         "head": knobs.head,
     }
     try:
-        model = build(**shared, **{name: getattr(knobs, name) for name in own})
+        return build(**shared, **{name: getattr(knobs, name) for name in own})
     except ValueError as error:
         raise ConfigError(f"{experiment.name}: {error}") from error
-    _avoid_slow_fusion(model)
-    return model
 
 
 def list_layers(model: keras.Model, shape: tuple[int, int]) -> pd.DataFrame:
@@ -77,20 +75,6 @@ def load_model(path: Path) -> keras.Model:
         ConfigError: no such file, or one that Keras cannot read.
     """
     try:
-        model = keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a model: {error}; make train writes it") from error
-    _avoid_slow_fusion(model)
-    return model
-
-
-def _avoid_slow_fusion(model: keras.Model) -> None:
-    """Let TensorFlow not fuse a flexunet's large convolutions with what follows them.
-
-    Measured with TensorFlow 2.21 on a CPU: fused, it predicts a picture of 512 x 512 in 122 s, else
-    in 1.0 s. The other networks are a tenth faster with it.
-    """
-    if model.name == "flexunet" and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.optimizer.set_experimental_options({"remapping": False})
