@@ -94,7 +94,7 @@ def load_card(dataset: str) -> Card:
     """Find the card of a dataset: the project's own, else input/<dataset>/dataset.json.
 
     The file is the card as it was when the folder was made; of a dataset of the project only what
-    its adapter found out counts (notes, partial). Before an adapter has run, the card of a dataset
+    its adapter found out counts (notes, partial, layout). Before an adapter has run, the card of a dataset
     of yours is input/<dataset>/card.json.
 
     Raises:
@@ -117,7 +117,9 @@ def load_card(dataset: str) -> Card:
         raise ConfigError(f"{path}: not a dataset card: {error}") from error
     if dataset not in CARDS:
         return card
-    return CARDS[dataset].model_copy(update={"notes": card.notes, "partial": card.partial})
+    return CARDS[dataset].model_copy(
+        update={k: getattr(card, k) for k in ("notes", "partial", "layout")}
+    )
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
