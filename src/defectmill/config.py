@@ -94,8 +94,8 @@ def load_card(dataset: str) -> Card:
     """Find the card of a dataset: the project's own, else input/<dataset>/dataset.json.
 
     The file is the card as it was when the folder was made; of a dataset of the project only what
-    its adapter found out counts (notes, partial, layout). Before an adapter has run, the card of a dataset
-    of yours is input/<dataset>/card.json.
+    its adapter found out counts (notes, partial, layout). Before an adapter has run, the card of
+    a dataset of yours is input/<dataset>/card.json.
 
     Raises:
         ConfigError: there is neither, or the file is no card.
