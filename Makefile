@@ -87,7 +87,7 @@ submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(BASE) $(MASKS) $(K)/
 	@$(NOTEBOOK)
 	@cp $(K)/set.txt $(K)/predicted.txt
 
-$(O)/report.html: notebooks/05_report.ipynb $S/plots.py $S/overlays.py $S/scores.py $S/tally.py $S/panel.py $(PAGES) submissions/$(EXPERIMENT).csv
+$(O)/report.html: notebooks/05_report.ipynb $S/run_plots.py $S/overlays.py $S/scores.py $S/tally.py $S/panel.py $(PAGES) submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
 
 ## infer: masks and a table of defects of IMAGES=<folder>, written to OUT=<folder>

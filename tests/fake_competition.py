@@ -14,6 +14,13 @@ from defectmill.images import write_image
 from defectmill.labels import write_labels
 from defectmill.postprocess import masks_to_labels
 
+EXPERIMENT = """
+dataset: fake
+labels: {n_folds: 2}
+data: {mode: crop, shape: [16, 32]}
+model: {widths: [4, 8], up_widths: [4]}
+training: {epochs: 1, steps: 2, batch_size: 4}
+"""
 SHAPES = ((37, 53), (37, 53), (41, 29), (37, 67))
 COLOURS = ((250, 200, 40), (60, 200, 120), (70, 150, 255), (240, 80, 160))
 

@@ -6,7 +6,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from defectmill.cards import CARDS, Card, DefectClass
+from defectmill.cards import Card, DefectClass
+from defectmill.catalog import CARDS
 from defectmill.config import (
     ConfigError,
     list_experiments,

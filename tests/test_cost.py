@@ -8,21 +8,13 @@ from defectmill.folds import assign_folds
 from defectmill.image_table import make_image_table
 from defectmill.images import list_images
 from defectmill.labels import read_labels, write_labels
-from fake_competition import write_fake_competition
-
-SMALL = """
-dataset: fake
-labels: {n_folds: 4}
-data: {mode: crop, shape: [16, 32]}
-model: {widths: [4, 8], up_widths: [4]}
-training: {epochs: 3, steps: 5, batch_size: 2}
-"""
+from fake_competition import EXPERIMENT, write_fake_competition
 
 
 def test_cost_counts_steps_and_pictures_of_the_whole_run(root, capsys):
     write_fake_competition(root / "input" / "fake", n_train=12, n_test=4)
-    (root / "notebooks" / "experiments" / "e.yml").write_text(SMALL)
-    run = load_experiment("e")
+    (root / "notebooks" / "experiments" / "e.yml").write_text(EXPERIMENT)
+    run = load_experiment("e", {"labels.n_folds": 4, "training.epochs": 3, "training.steps": 5})
     folder = run.input / "train_images"
     table = read_labels(run.input / "train.csv", list_images(folder), 2)
     images = make_image_table(folder, table).assign(group=range(12))
@@ -37,12 +29,12 @@ def test_cost_counts_steps_and_pictures_of_the_whole_run(root, capsys):
     write_labels(table, run.output / "labels.csv", "2019")
     images.to_csv(run.output / "images.csv", index=False)
     print_cost(run)
-    assert "a step of 2, 15 steps; " in capsys.readouterr().out
+    assert "a step of 4, 15 steps; " in capsys.readouterr().out
 
 
 def test_cost_without_tables_says_what_to_do(root):
     write_fake_competition(root / "input" / "fake", n_train=4, n_test=2)
-    (root / "notebooks" / "experiments" / "e.yml").write_text(SMALL)
+    (root / "notebooks" / "experiments" / "e.yml").write_text(EXPERIMENT)
     with pytest.raises(ConfigError, match="make labels EXPERIMENT=e first"):
         print_cost(load_experiment("e"))
 

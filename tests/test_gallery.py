@@ -9,6 +9,7 @@ from defectmill.gallery import (
     DIFFERENCE,
     SIDE,
     Case,
+    collect_cases,
     draw_case,
     paint_difference,
     shrink,
@@ -16,6 +17,8 @@ from defectmill.gallery import (
     tell_classes,
     tell_difference,
 )
+from defectmill.images import write_image
+from defectmill.postprocess import masks_to_labels
 from fake_competition import make_card
 
 TRUTH, ANSWER = np.zeros((2, 2, 5, 2), np.uint8)
@@ -81,3 +84,28 @@ def test_panels_tell_their_size_so_that_the_page_does_not_jump():
     assert [p["name"] for p in drawn["panels"]] == ["input", "truth", "prediction", "difference"]
     for panel in drawn["panels"]:
         assert decode(panel["address"]).shape[:2] == (panel["height"], panel["width"]) == (10, 50)
+
+
+def test_cases_go_from_worst_to_best_and_none_comes_twice(tmp_path):
+    truth, answer = np.zeros((2, 8, 4, 10, 1), np.uint8)
+    truth[:7, 1] = 1
+    for n in range(7):
+        answer[n, 1, : n + 3] = 1  # the eighth picture has nothing on either side
+    ids = [f"{n}.png" for n in range(8)]
+    for image_id in ids:
+        write_image(tmp_path / image_id, np.full((4, 10), 90, np.uint8))
+    tables = [masks_to_labels(zip(ids, masks, strict=True)) for masks in (truth, answer)]
+    cases = collect_cases(tmp_path, *tables, 1)
+    assert [(c.title, c.image_id) for c in cases] == [
+        ("Worst", "0.png"), ("Worst", "1.png"), ("Median", "3.png"), ("Best", "6.png"),
+        ("Best", "5.png"),
+    ]  # fmt: skip
+    assert cases[0].dice == 2 * 3 / 13
+    assert cases[0].image.shape == (4, 10, 3)
+    np.testing.assert_array_equal(cases[1].answer, answer[1])
+    few = [t[t["ImageId"].isin(ids[:2])] for t in tables]
+    assert [(c.title, c.image_id) for c in collect_cases(tmp_path, *few, 1)] == [
+        ("Worst", "0.png"), ("Median", "1.png"),
+    ]  # fmt: skip
+    none = [t[t["ImageId"] == "7.png"] for t in tables]
+    assert collect_cases(tmp_path, *none, 1) == []

@@ -20,7 +20,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LIGHT = ["rle", "labels", "folds", "audit", "images", "scores", "submission",
          "plots", "overlays", "kaggle", "postprocess", "rules", "config", "cards",
          "defects", "inspection", "viewer", "groups", "shots", "leaks", "tally", "panel", "trials",
-         "gallery", "report", "site", "provenance",
+         "gallery", "report", "site", "provenance", "run_plots", "results",
          "datasets.__main__", "datasets.magnetic_tile", "datasets.severstal"]  # fmt: skip
 LINUX = {
     "sys_platform": "linux",

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from defectmill.cards import CARDS
+from defectmill.catalog import CARDS
 from defectmill.config import ConfigError, load_experiment
 from defectmill.flexunet_config import compare_readme, translate
 from defectmill.import_config import import_config

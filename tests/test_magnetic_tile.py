@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from defectmill.cards import CARDS, Card
+from defectmill.cards import Card
+from defectmill.catalog import CARDS
 from defectmill.config import ConfigError
 from defectmill.datasets.__main__ import prepare
 from defectmill.datasets.competition import DatasetError, Picture, write_competition

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from defectmill.cards import CARDS
+from defectmill.catalog import CARDS
 from defectmill.datasets import aluminum, colour_masks, crack, mvtec_tile
 from defectmill.datasets.__main__ import prepare
 from defectmill.datasets.competition import DatasetError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from defectmill.panel import ALL, class_table, nested_rows, pick, score_panel
+from defectmill.panel import ALL, class_table, pick, score_panel
 from defectmill.tally import tally_pairs
 
 NAMES = ["dot", "bar"]
@@ -163,12 +163,16 @@ def test_class_table_has_a_row_a_class_in_their_order_and_all_of_them_last():
     assert np.isnan(table.loc["bar", "score"])
 
 
+def test_nested_rows_of_one_group_are_not_measured():
+    tally = tally_pairs(random_pairs())
+    panel = score_panel(tally, np.zeros(5), NAMES, nested=tally.counts[..., :3])
+    assert panel.loc[panel["measure"].str.startswith("nested"), "value"].isna().all()
+
+
 def test_nested_rows_are_score_and_dice_of_the_counts():
     tally = tally_pairs(random_pairs())
-    panel = score_panel(tally, np.arange(5), NAMES)
-    nested = nested_rows(tally.counts[..., :3], np.arange(5), NAMES)
-    assert set(nested["measure"]) == {"nested_score", "nested_pooled_dice"}
-    assert pick(nested, "nested_score").tolist() == pick(panel, "score").tolist()
+    panel = score_panel(tally, np.arange(5), NAMES, nested=tally.counts[..., :3])
+    assert pick(panel, "nested_score").tolist() == pick(panel, "score").tolist()
     for name in NAMES:
-        of_class = pick(nested, "nested_pooled_dice", name)
+        of_class = pick(panel, "nested_pooled_dice", name)
         assert of_class["value"] == pick(panel, "pooled_dice", name)["value"]

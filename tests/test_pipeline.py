@@ -11,18 +11,10 @@ import pandas as pd
 import pytest
 
 from defectmill.labels import read_labels
-from fake_competition import write_fake_competition
+from fake_competition import EXPERIMENT, write_fake_competition
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
-
-EXPERIMENT = """
-dataset: fake
-labels: {n_folds: 2}
-data: {mode: crop, shape: [16, 32]}
-model: {widths: [4, 8], up_widths: [4]}
-training: {epochs: 1, steps: 2, batch_size: 4}
-"""
 
 
 @pytest.fixture(scope="module")

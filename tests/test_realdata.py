@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from defectmill.audit import audit_labels
-from defectmill.cards import CARDS, Card
+from defectmill.cards import Card
+from defectmill.catalog import CARDS
 from defectmill.config import ROOT
 from defectmill.datasets.competition import write_competition
 from defectmill.datasets.magnetic_tile import read_raw

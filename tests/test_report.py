@@ -11,7 +11,7 @@ from defectmill import config
 from defectmill.config import load_experiment
 from defectmill.gallery import Case
 from defectmill.leaks import naive_answers
-from defectmill.panel import nested_rows, score_panel
+from defectmill.panel import score_panel
 from defectmill.postprocess import masks_to_labels
 from defectmill.report import write_report, write_scores
 from defectmill.report_parts import SECTIONS
@@ -77,8 +77,7 @@ def write_all(run):
     groups, names = np.arange(3), run.card.class_names
     panel = score_panel(tally, groups, names)
     soft = np.array([[90.0, 84, 96], [80, 84, 96], [96, 96, 96]])
-    nested = nested_rows(tally.counts[..., :3], groups, names)
-    held = pd.concat([score_panel(tally, groups, names, soft), nested])
+    held = score_panel(tally, groups, names, soft, tally.counts[..., :3])
     held.to_csv(run.output / "evaluation.csv", index=False)
     tables = [masks_to_labels(zip(ids, masks, strict=True)) for masks in (truth, answer)]
     images = pd.DataFrame({"ImageId": ids, "height": 8, "width": 12})

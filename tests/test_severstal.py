@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.cards import CARDS
+from defectmill.catalog import CARDS
 from defectmill.datasets.__main__ import prepare
 from defectmill.datasets.competition import DatasetError
 from defectmill.datasets.severstal import copy_raw

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from defectmill import config, site
+from defectmill import config, results, site
 from defectmill.config import ConfigError
 from defectmill.panel import ALL
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    for module in (config, site):
+    for module in (config, results, site):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     folder = tmp_path / "notebooks" / "experiments"
     folder.mkdir(parents=True)

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from defectmill.cards import CARDS, Card
+from defectmill.cards import Card
+from defectmill.catalog import CARDS
 from defectmill.knobs import DataKnobs, Knobs, LabelKnobs, ModelKnobs, PredictKnobs, TrainingKnobs
 
 ROOT = Path(__file__).resolve().parents[2]

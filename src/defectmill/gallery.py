@@ -2,12 +2,17 @@
 
 import base64
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from defectmill.cards import Card
+from defectmill.image_table import read_with_masks
 from defectmill.images import encode_image, resize_image
+from defectmill.labels import draw_masks
 from defectmill.overlays import overlay
+from defectmill.scores import dice_by_image
 
 SIDE = 720  # pixels of the longer side of a shown picture
 WIDE = 3  # from this width over height on, pictures stand below one another
@@ -31,6 +36,29 @@ class Case:
     image: np.ndarray
     truth: np.ndarray
     answer: np.ndarray
+
+
+def collect_cases(
+    folder: Path, truth: pd.DataFrame, answers: pd.DataFrame, n_classes: int, most: int = 4
+) -> list[Case]:
+    """Read the worst, the median and the best pictures, none twice.
+
+    Args:
+        folder: where the files are. truth, answers: label tables of the same rows in one order;
+            pictures with nothing in either are left out.
+        most: at each end; fewer where there are fewer than three times as many.
+    """
+    dice = dice_by_image(truth, answers)
+    n = max(1, min(most, len(dice) // 3))
+    ends = {"Worst": dice[:n], "Median": dice[len(dice) // 2 :][:1], "Best": dice[::-1][:n]}
+    titles = {i: title for title, chosen in reversed(ends.items()) for i in chosen.index}
+    ids = list(dict.fromkeys(i for chosen in ends.values() for i in chosen.index))
+    pictures, masks = read_with_masks(folder, truth, ids, n_classes)
+    return [
+        Case(titles[i], i, dice[i], picture, true,
+             draw_masks(answers, i, picture.shape[:2], n_classes))
+        for i, picture, true in zip(ids, pictures, masks, strict=True)
+    ]  # fmt: skip
 
 
 def draw_case(case: Case, card: Card) -> dict:

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from defectmill.cards import CARDS, Card, DefectClass
+from defectmill.cards import Card, DefectClass
+from defectmill.catalog import CARDS
 from defectmill.config import ROOT, ConfigError, load_experiment
 from defectmill.flexunet_config import compare_readme, translate
 from defectmill.literal_ini import read_literal_ini

@@ -39,13 +39,14 @@ FOREGROUND = ("pooled_dice", "pooled_iou", "precision", "recall", "image_recall"
 
 def score_panel(
     tally: Tally, groups: np.ndarray, class_names: list[str], soft: np.ndarray | None = None,
-    resamples: int = RESAMPLES, seed: int = 0,
+    nested: np.ndarray | None = None, resamples: int = RESAMPLES, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Measure a tally.
 
     Args:
         groups: (N,) group of each image of the tally.
         soft: (N, 3) of `scores.soft_pixel_counts`, where probabilities are known.
+        nested: (N, C, 3) of `rules.nested_counts`, of the held-out fold.
     Returns:
         One row a (class, measure), ALL first: class, measure, value, low, high; NaN where there
         is nothing to measure, low and high also where there is one group only.
@@ -65,15 +66,19 @@ def score_panel(
             np.percentile(known, (2.5, 97.5)) if len(names) > 1 and known.size else (np.nan,) * 2
         )
         rows.append((*key, float(value[0]), float(low), float(high)))
-    return pd.DataFrame(rows, columns=["class", "measure", "value", "low", "high"])
+    panel = pd.DataFrame(rows, columns=["class", "measure", "value", "low", "high"])
+    if nested is None:
+        return panel
+    return pd.concat([panel, _nested_rows(nested, groups, class_names)], ignore_index=True)
 
 
-def nested_rows(counts: np.ndarray, groups: np.ndarray, class_names: list[str]) -> pd.DataFrame:
-    """Rows for the panel of the held-out fold, from `rules.nested_counts`."""
+def _nested_rows(counts: np.ndarray, groups: np.ndarray, class_names: list[str]) -> pd.DataFrame:
     edges = np.zeros((*counts.shape[:2], len(COUNTS) - 3), np.int64)
     tally = Tally([], np.concatenate([counts, edges], axis=-1), np.zeros((0, 0)))
     panel = score_panel(tally, groups, class_names)
     kept = panel[panel["measure"].isin(["score", "pooled_dice"])]
+    if len(set(groups)) < 2:  # there were no others to choose rules on
+        kept = kept.assign(value=np.nan)
     return kept.assign(measure="nested_" + kept["measure"])
 
 

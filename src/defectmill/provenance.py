@@ -64,13 +64,15 @@ def describe_machine() -> str:
 
 
 def describe_times(output: Path) -> str:
-    """Seconds of each step so far, as the runner noted them."""
-    steps = {
-        p.stem: json.loads(p.read_text())
-        for p in sorted((output / "notebooks").glob("0[1-5]_*.json"))
-    }
-    times = [f"{name} {usage['seconds']:.0f} s" for name, usage in steps.items()]
+    """Seconds of each step so far."""
+    times = [f"{step} {used['seconds']:.0f} s" for step, used in read_usage(output).items()]
     return ", ".join(times) or "not measured"
+
+
+def read_usage(output: Path) -> dict[str, dict]:
+    """Read what each step took, as the runner noted it: {step: {seconds, peak_mb}}."""
+    notes = sorted((output / "notebooks").glob("0[1-5]_*.json"))
+    return {path.stem: json.loads(path.read_text()) for path in notes}
 
 
 def _git(*words: str) -> str:

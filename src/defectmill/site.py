@@ -3,12 +3,13 @@
 python -m defectmill.site [readme]
 """
 
-import json
 import sys
 from pathlib import Path
 
 from defectmill.config import ROOT, ConfigError, Experiment, list_experiments, load_experiment
 from defectmill.pages import render, write_page
+from defectmill.provenance import read_usage
+from defectmill.results import ALL, read_result
 
 BEGIN, END = "<!-- results: make results -->", "<!-- end of results -->"
 CELLS = (
@@ -26,15 +27,11 @@ def collect_results() -> list[dict]:
     Raises:
         ConfigError: no experiment was run here, or by an older version.
     """
-    results = []
-    for name in list_experiments():
-        path = ROOT / "output" / name / "scores.json"
-        if path.is_file():
-            experiment = load_experiment(name)
-            scores = json.loads(path.read_text())
-            if "panel" not in scores:
-                raise ConfigError(f"{path}: of an older version; make report EXPERIMENT={name}")
-            results.append(_read_result(experiment, scores))
+    results = [
+        _describe(load_experiment(name), result)
+        for name in list_experiments()
+        if (result := read_result(name))
+    ]
     if not results:
         raise ConfigError("no experiment was run here yet: make EXPERIMENT=sample")
     return sorted(results, key=lambda r: -r["gain"])
@@ -71,15 +68,13 @@ def write_readme_table(readme: Path = ROOT / "README.md") -> Path:
     return readme
 
 
-def _read_result(experiment: Experiment, scores: dict) -> dict:
-    rows = {(row["class"], row["measure"]): row for row in scores["panel"]}
-    steps = (experiment.output / "notebooks").glob("0[1-5]_*.json")
-    seconds = sum(json.loads(step.read_text())["seconds"] for step in steps)
+def _describe(experiment: Experiment, result: dict) -> dict:
+    seconds = sum(used["seconds"] for used in read_usage(experiment.output).values())
     return {
         "name": experiment.name, "data": experiment.card.title, "network": experiment.model.name,
-        "part": scores["part"], "images": scores["images"], "groups": scores["groups"],
-        "minutes": round(seconds / 60), "gain": scores["gain"],
-        "cells": [_tell(rows["all classes", measure], digits) for measure, digits in CELLS],
+        "part": result["part"], "images": result["images"], "groups": result["groups"],
+        "minutes": round(seconds / 60), "gain": result["gain"],
+        "cells": [_tell(result["rows"][ALL, measure], digits) for measure, digits in CELLS],
     }  # fmt: skip
 
 
@@ -92,8 +87,7 @@ def _tell(row: dict, digits: int) -> dict:
 
 if __name__ == "__main__":
     try:
-        print(
-            (write_readme_table() if sys.argv[1:] == ["readme"] else write_site()).relative_to(ROOT)
-        )
+        write = write_readme_table if sys.argv[1:] == ["readme"] else write_site
+        print(write().relative_to(ROOT))
     except ConfigError as problem:
         sys.exit(f"error: {problem}")

@@ -7,7 +7,8 @@ import sys
 from itertools import chain
 from pathlib import Path
 
-from defectmill.cards import CARDS, Card
+from defectmill.cards import Card
+from defectmill.catalog import CARDS
 from defectmill.config import ROOT, ConfigError, load_card
 from defectmill.datasets.competition import DatasetError, write_competition
 from defectmill.images import ImageError
