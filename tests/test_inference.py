@@ -15,6 +15,17 @@ def brightness():
     return keras.Model(inputs, layers.Rescaling(1 / 255)(inputs))
 
 
+class Note:
+    """A model that notes what it is shown."""
+
+    def __init__(self, model):
+        self.model, self.shapes = model, []
+
+    def predict_on_batch(self, x):
+        self.shapes.append(x.shape)
+        return self.model.predict_on_batch(x)
+
+
 def experiment(**overrides):
     return load_experiment("sample", {"predict.flips": [], **overrides})
 
@@ -112,20 +123,25 @@ def test_a_picture_of_the_tiles_shape_is_predicted_as_a_whole(brightness):
 
 
 def test_tiles_are_what_the_model_is_shown(brightness):
-    shapes = []
-
-    class Note(keras.Model):
-        def predict_on_batch(self, x):
-            shapes.append(x.shape)
-            return brightness.predict_on_batch(x)
-
+    note = Note(brightness)
     image = np.random.default_rng(0).integers(0, 256, (41, 67, 1), np.uint8)
     flips = {**TILED, "predict.flips": ["vertical"]}
-    probs = predict_probs(Note(), image, experiment(**flips))
+    probs = predict_probs(note, image, experiment(**flips))
     np.testing.assert_allclose(probs, image / 255, atol=1e-6)
-    assert {shape[1:] for shape in shapes} == {(16, 24, 1)}
-    assert sum(shape[0] for shape in shapes) == 2 * 4 * 4
-    assert max(shape[0] for shape in shapes) == BATCH
+    assert note.shapes == [(BATCH, 16, 24, 1)] * (2 * 4 * 4 // BATCH)
+
+
+@pytest.mark.parametrize("tile", [None, [16, 32]])
+def test_a_flexunet_is_shown_a_single_picture_twice(tile):
+    """oneDNN takes minutes for one: see split_batches."""
+    inputs = keras.Input((None, None, 3))
+    background = layers.Lambda(lambda x: keras.ops.concatenate([x * 0, x / 255], axis=-1))
+    note = Note(keras.Model(inputs, background(inputs)))
+    image = np.random.default_rng(0).integers(0, 256, (16, 32, 3), np.uint8)
+    flexunet = {"data.shape": [16, 32], "predict.tile": tile, "predict.overlap": 4}
+    probs = predict_probs(note, image, load_experiment("crack-flexunet", flexunet))
+    assert note.shapes == [(2, 16, 32, 3)]
+    assert probs.shape == (16, 32, 5)
 
 
 def test_stored_maps_come_back_as_often_as_wanted_to_a_255th(tmp_path):

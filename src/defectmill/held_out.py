@@ -1,4 +1,4 @@
-"""HeldOutSequence: every held-out picture once, unaugmented, in batches of one size."""
+"""HeldOutSequence: every held-out picture once, unaugmented, in batches of one shape."""
 
 import itertools
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from defectmill.batches import split_batches
 from defectmill.config import Experiment
 from defectmill.pictures import Pictures
 from defectmill.tiles import cut, tile_origins
@@ -14,7 +15,7 @@ from defectmill.tiles import cut, tile_origins
 class HeldOutSequence(keras.utils.Sequence):
     """Batches of (N, H, W, ch) float32 in 0..255 and (N, H, W, C) float32 in {0, 1}.
 
-    The last partial batch is kept.
+    Pictures of one shape are batched as of `split_batches`.
 
     Args:
         tile: shape of the parts that pictures are shown in, side by side; where they do not fit,
@@ -23,7 +24,7 @@ class HeldOutSequence(keras.utils.Sequence):
 
     def __init__(self, pictures: Pictures, batch_size: int, tile: tuple[int, int] | None = None):
         super().__init__()
-        self.pictures, self.batch_size, self.tile = pictures, batch_size, tile
+        self.pictures, self.tile = pictures, tile
         by_shape: dict[tuple[int, int], list] = {}
         for image_id in pictures.image_ids:
             sides = pictures.shown(image_id)
@@ -31,8 +32,8 @@ class HeldOutSequence(keras.utils.Sequence):
             by_shape.setdefault(tile or sides, []).extend((image_id, o) for o in origins)
         batches, shapes = [], []
         for shape, parts in sorted(by_shape.items()):
-            for first in range(0, len(parts), batch_size):
-                batches.append(parts[first : first + batch_size])
+            for places in split_batches(len(parts), batch_size):
+                batches.append([parts[n] for n in places])
                 shapes.append(shape)
         self._batches = _most_different_first(batches, shapes)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from defectmill.batches import split_batches
 from defectmill.config import Experiment
 from defectmill.images import ImageError, read_image, resize_image
 from defectmill.tiles import blend, split
@@ -80,14 +81,21 @@ def predict_folder(
 
 def _predict(model: keras.Model, pictures: np.ndarray, experiment: Experiment) -> np.ndarray:
     """(N, h, w, ch) float32 -> (N, h, w, C), whole or in tiles."""
-    first = int(experiment.model.head == "multiclass")
     tile, overlap = experiment.predict.tile, experiment.predict.overlap
     if tile is None:
-        return model.predict_on_batch(pictures)[..., first:]
+        return _predict_batch(model, pictures, experiment)
     maps = []
     for picture in pictures:
         parts, origins = split(picture, tile, overlap)
-        batches = (parts[n : n + BATCH] for n in range(0, len(parts), BATCH))
-        probs = (p for batch in batches for p in model.predict_on_batch(batch)[..., first:])
+        batches = (parts[b.start : b.stop] for b in split_batches(len(parts), BATCH))
+        probs = (p for batch in batches for p in _predict_batch(model, batch, experiment))
         maps.append(blend(probs, origins, picture.shape[:2]))
     return np.stack(maps)
+
+
+def _predict_batch(model: keras.Model, batch: np.ndarray, experiment: Experiment) -> np.ndarray:
+    """A flexunet is shown one picture twice: see `split_batches`."""
+    first = int(experiment.model.head == "multiclass")
+    alone = len(batch) == 1 and experiment.model.name == "flexunet"
+    shown = np.repeat(batch, 2, axis=0) if alone else batch
+    return model.predict_on_batch(shown)[: len(batch), ..., first:]

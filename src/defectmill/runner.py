@@ -49,7 +49,6 @@ def run_notebook(
     executed = experiment.output / "notebooks" / f"{name}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     os.environ["DEFECTMILL_BATCH"] = "1"
-    choose_kernels(experiment)
     # Only warnings: what the cells print comes through stdout_file.
     logging.getLogger("papermill").setLevel(logging.WARNING)
     started = time.perf_counter()
@@ -73,16 +72,6 @@ def run_notebook(
         "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
     executed.with_suffix(".json").write_text(json.dumps(usage) + "\n")
-
-
-def choose_kernels(experiment: Experiment) -> None:
-    """Before TensorFlow is imported, keep oneDNN's kernels from a flexunet.
-
-    TensorFlow 2.21 on a CPU: with them a batch of one picture of 512 x 512 takes minutes (214 s; a
-    batch of two 4 s), without them one second. Its training steps take 22 s without them, 9 s with.
-    """
-    if experiment.model.name == "flexunet":
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 
 @contextmanager
@@ -110,7 +99,6 @@ def infer(experiment_name: str, overrides: dict, images: str, out: str) -> None:
 def tell_cost(experiment: Experiment) -> None:
     """Print what a run would take; what TensorFlow says of itself goes to cost.log."""
     experiment.output.mkdir(parents=True, exist_ok=True)
-    choose_kernels(experiment)
     with divert_stderr(experiment.output / "cost.log"):
         from defectmill.cost import print_cost
 

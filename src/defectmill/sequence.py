@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from defectmill.augment import Augmenter
+from defectmill.batches import split_batches
 from defectmill.config import Experiment
 from defectmill.images import resize_image, resize_masks
 from defectmill.pictures import Pictures
@@ -20,8 +21,8 @@ from defectmill.windows import place_window
 class DefectSequence(keras.utils.Sequence):
     """Batches of (N, H, W, ch) float32 in 0..255 and (N, H, W, C) float32 in {0, 1}.
 
-    Crops or resized pictures, augmented; with `steps` 0 an epoch shows every image once, and its
-    last partial batch is kept. Give `steps_per_epoch` to fit.
+    Crops or resized pictures, augmented; with `steps` 0 an epoch shows every image once, in batches
+    as of `split_batches`. Give `steps_per_epoch` to fit.
 
     Args:
         pictures: those to show; of them only those with a defect where their knobs say so.
@@ -36,7 +37,7 @@ class DefectSequence(keras.utils.Sequence):
     ):
         super().__init__()
         self.pictures, self.knobs = pictures, pictures.knobs
-        self.batch_size, self.seed, self.steps, self.epochs = batch_size, seed, steps, epochs
+        self.seed, self.steps, self.epochs = seed, steps, epochs
         runs = pictures.runs
         self.image_ids = [i for i in runs if runs[i] or self.knobs.images == "all"]
         if not self.image_ids:
@@ -47,6 +48,10 @@ class DefectSequence(keras.utils.Sequence):
             for c in range(1, pictures.n_classes + 1)
             if (ids := [i for i in self.image_ids if c in runs[i]])
         }
+        shown = steps * batch_size or len(self.image_ids)
+        if self.knobs.drop_tail:
+            shown = shown // batch_size * batch_size or shown
+        self._slots = split_batches(shown, batch_size)
         self._augment = Augmenter(self.knobs.augment, self.knobs.shape)
 
     @classmethod
@@ -61,9 +66,7 @@ class DefectSequence(keras.utils.Sequence):
     @property
     def steps_per_epoch(self) -> int:
         """Batches of one epoch."""
-        if self.knobs.drop_tail:
-            return self.steps or max(1, len(self.image_ids) // self.batch_size)
-        return self.steps or -(-len(self.image_ids) // self.batch_size)
+        return len(self._slots)
 
     def __len__(self) -> int:
         return self.epochs * self.steps_per_epoch
@@ -72,12 +75,7 @@ class DefectSequence(keras.utils.Sequence):
         if not 0 <= index < len(self):
             raise IndexError(index)
         epoch, step = divmod(index, self.steps_per_epoch)
-        return self.pictures.make_batch(self._draw(epoch, slot) for slot in self._slots(step))
-
-    def _slots(self, step: int) -> range:
-        first = step * self.batch_size
-        end = first + self.batch_size
-        return range(first, end if self.steps else min(end, len(self.image_ids)))
+        return self.pictures.make_batch(self._draw(epoch, slot) for slot in self._slots[step])
 
     def _draw(self, epoch: int, slot: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch, slot])
