@@ -38,10 +38,10 @@ OUT ?=
 .DEFAULT_GOAL := all
 
 # Modules that a step really uses: a change to a plot never retrains.
-BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py)
+BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py palette.py)
 FOLDS := $(addprefix $S/,folds.py groups.py shots.py leaks.py scores.py) $(wildcard $S/audit/*.py)
-NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py held_out.py pictures.py tiles.py windows.py augment.py warps.py losses.py training.py)
-MASKS := $(addprefix $S/,palette.py inference.py tiles.py windows.py postprocess.py trials.py rules.py submission.py scores.py tally.py panel.py)
+NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py held_out.py pictures.py tiles.py windows.py batches.py augment.py warps.py losses.py training.py)
+MASKS := $(addprefix $S/,inference.py batches.py tiles.py windows.py postprocess.py trials.py rules.py submission.py scores.py tally.py panel.py)
 PAGES := $(wildcard $S/templates/*) $(addprefix $S/,report.py report_parts.py pages.py charts.py gallery.py provenance.py leaks.py)
 
 ## all: everything for EXPERIMENT (default: sample), then its score; knobs: SET="training.epochs=3"
