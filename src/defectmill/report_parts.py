@@ -48,7 +48,7 @@ def place_answers(naive: pd.DataFrame, score: dict) -> list[dict]:
 
 def list_classes(rows: dict, card: Card) -> list[dict]:
     """Rows of the table of classes, their mean last; a cell is a row of the panel or None."""
-    mean = {"name": "mean of the classes", "colour": None, "of": ALL}
+    mean = {"name": "mean", "colour": None, "of": ALL}
     kinds = [{"name": k.name, "colour": k.colour, "of": k.name} for k in card.classes]
     return [
         {**kind, "cells": [rows[kind["of"]].get(c) for c in COLUMNS]} for kind in [*kinds, mean]
