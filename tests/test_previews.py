@@ -81,3 +81,5 @@ def test_strip_shows_truth_above_prediction():
     )
     assert upper < 5
     assert 110 < lower < 130
+    named = {tuple(int(v) for v in pixel) for pixel in strip[:18].reshape(-1, 3)}
+    assert named >= {one.colour for one in card.classes}

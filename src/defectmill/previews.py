@@ -90,12 +90,21 @@ def draw_strip(
     pictures: Sequence[np.ndarray], truths: Sequence[np.ndarray], answers: Sequence[np.ndarray],
     card: Card, title: str,
 ) -> np.ndarray:  # fmt: skip
-    """Truth above, prediction below, one column a picture: (H, W, 3) uint8."""
+    """Truth and the names of the classes above, prediction below, one column a picture.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
     heights = [round(WIDTH * p.shape[0] / p.shape[1]) for p in pictures]
     rows = max(heights)
     sides = 2 * (TITLE + rows) + GAP, len(pictures) * (WIDTH + GAP) - GAP
     canvas = Image.new("RGB", sides[::-1], "white")
     pen = ImageDraw.Draw(canvas)
+    left = 48
+    for one in card.classes:
+        pen.rectangle((left, 4, left + 9, 13), fill=one.colour)
+        pen.text((left + 14, 2), one.name, fill="black")
+        left += 28 + round(pen.textlength(one.name))
     for line, (name, masks) in enumerate((("truth", truths), (f"prediction, {title}", answers))):
         top = line * (TITLE + rows + GAP)
         pen.text((2, top + 2), name, fill="black")
