@@ -131,17 +131,19 @@ def test_tiles_are_what_the_model_is_shown(brightness):
     assert note.shapes == [(BATCH, 16, 24, 1)] * (2 * 4 * 4 // BATCH)
 
 
-@pytest.mark.parametrize("tile", [None, [16, 32]])
-def test_a_flexunet_is_shown_a_single_picture_twice(tile):
+@pytest.mark.parametrize(
+    ("tile", "flips"), [(None, []), ([16, 32], []), (None, ["vertical"]), ([16, 18], [])]
+)
+def test_a_flexunet_is_shown_a_single_picture_twice_and_two_once(tile, flips):
     """oneDNN takes minutes for one: see split_batches."""
     inputs = keras.Input((None, None, 3))
-    background = layers.Lambda(lambda x: keras.ops.concatenate([x * 0, x / 255], axis=-1))
+    background = layers.Lambda(lambda x: keras.ops.concatenate([x * 0, x / 255], axis=-1)[..., 2:])
     note = Note(keras.Model(inputs, background(inputs)))
     image = np.random.default_rng(0).integers(0, 256, (16, 32, 3), np.uint8)
-    flexunet = {"data.shape": [16, 32], "predict.tile": tile, "predict.overlap": 4}
-    probs = predict_probs(note, image, load_experiment("crack-flexunet", flexunet))
-    assert note.shapes == [(2, 16, 32, 3)]
-    assert probs.shape == (16, 32, 5)
+    knobs = {"data.shape": [16, 32], "predict.tile": tile, "predict.overlap": 4}
+    flexunet = load_experiment("crack-flexunet", {**knobs, "predict.flips": flips})
+    np.testing.assert_allclose(predict_probs(note, image, flexunet), image / 255, atol=1e-6)
+    assert [shape[0] for shape in note.shapes] == [2]
 
 
 def test_stored_maps_come_back_as_often_as_wanted_to_a_255th(tmp_path):

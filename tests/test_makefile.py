@@ -1,13 +1,13 @@
 """The Makefile: what changed is made again."""
 
 import ast
-import json
 import subprocess
 
 import grimp
 import pytest
 
 from defectmill.config import ROOT
+from test_house import cells_of
 
 PRODUCTS = {
     "01_eda": "output/sample/eda.csv",
@@ -36,19 +36,15 @@ def rules():
 
 
 def imported_by(notebook: str) -> set[str]:
-    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
-    trees = (ast.parse("".join(c["source"])) for c in cells if c["cell_type"] == "code")
-    found = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    ours = [node for node in found if node.module.split(".")[0] == "defectmill"]
-    return {
-        name
-        for node in ours
-        for name in (
-            [node.module]
-            if node.module != "defectmill"
-            else [f"defectmill.{alias.name}" for alias in node.names]
-        )
-    }
+    cells = cells_of(ROOT / "notebooks" / f"{notebook}.ipynb", "code")
+    lines = [line for cell in cells for line in ast.parse("".join(cell["source"])).body]
+    found = set()
+    for line in lines:
+        if isinstance(line, ast.ImportFrom) and line.module == "defectmill":
+            found |= {f"defectmill.{alias.name}" for alias in line.names}
+        elif isinstance(line, ast.ImportFrom) and line.module.startswith("defectmill."):
+            found.add(line.module)
+    return found
 
 
 def reach(start: set[str], onward) -> set[str]:
