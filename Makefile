@@ -11,10 +11,11 @@ DATASET ?= $(if $(YML),$(shell sed -n 's/^dataset: *\([^ ]*\).*/\1/p' $(YML)))
 
 IN := input/$(DATASET)
 O := output/$(EXPERIMENT)
-K := $(O)/knobs
+K := $(O)/settings
 S := src/defectmill
 PY := "$(VENV)/bin/python"
-NOTEBOOK = $(PY) -m defectmill.runner notebook $(basename $(notdir $<)) "$(EXPERIMENT)" "$(SET)"
+RUN = $(PY) -m defectmill
+NOTEBOOK = $(RUN) notebook $(basename $(notdir $<)) "$(EXPERIMENT)" --set="$(SET)"
 
 export PYTHONPATH := $(CURDIR)/src
 export NO_ALBUMENTATIONS_UPDATE := 1
@@ -31,22 +32,27 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .SUFFIXES:
 CONFIG ?=
-MOVES ?=
+TRANSFORMS ?=
 IMAGES ?=
 OUT ?=
 .PHONY: all env input eda labels train predict report infer test test-all lint augment import-config site results cost lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
-# Modules that a step really uses: a change to a plot never retrains.
-BASE := $(addprefix $S/,rle.py labels.py image_table.py images.py cards.py palette.py)
-FOLDS := $(addprefix $S/,folds.py groups.py shots.py leaks.py scores.py) $(wildcard $S/audit/*.py)
-NETWORK := $(wildcard $S/models/*.py) $(addprefix $S/,sequence.py held_out.py pictures.py tiles.py windows.py batches.py augment.py warps.py losses.py training.py)
-MASKS := $(addprefix $S/,inference.py batches.py tiles.py windows.py postprocess.py trials.py rules.py submission.py scores.py tally.py panel.py)
-PAGES := $(wildcard $S/templates/*) $(addprefix $S/,report.py report_parts.py pages.py charts.py gallery.py provenance.py leaks.py)
+ifdef MOVES
+$(error MOVES is now TRANSFORMS: make augment TRANSFORMS="elastic shear")
+endif
 
-## all: everything for EXPERIMENT (default: sample), then its score; knobs: SET="training.epochs=3"
+# Modules that a step really uses, a package a step and words of the root: a change to a plot never retrains.
+WORDS := $(addprefix $S/,rle.py labels.py images.py)
+CURATION := $(wildcard $S/curation/*.py) $S/scores.py
+TRAINING := $(wildcard $S/models/*.py $S/training/*.py) $(addprefix $S/prediction/,tiles.py inference.py postprocess.py)
+PREDICTION := $(wildcard $S/prediction/*.py) $(addprefix $S/,scores.py submission.py) $(addprefix $S/evaluation/,counts.py metrics.py)
+EVALUATION := $(wildcard $S/evaluation/*.py $S/evaluation/templates/* $S/evaluation/templates/*/*)
+DRAWING := $(wildcard $S/viz/*)
+
+## all: everything for EXPERIMENT (default: sample), then its score; settings: SET="training.epochs=3"
 all: eda $(O)/report.html
-	@$(PY) -m defectmill.runner summary "$(EXPERIMENT)"
+	@$(RUN) summary "$(EXPERIMENT)"
 
 ## env: create the environment in VENV (default: .venv) from requirements.lock
 env: $(VENV)/.installed
@@ -57,8 +63,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 ## input: make input/DATASET; real datasets need RAW=<folder as its source ships it>
 input: $(IN)/dataset.json
 
-$(IN)/dataset.json: $(if $(filter sample,$(DATASET)),$(S)/datasets/sample.py $(S)/datasets/steel_texture.py $(S)/datasets/steel_defects.py) | $(VENV)/.installed $(if $(YML),$(K)/stamp)
-	@$(PY) -m defectmill.datasets "$(DATASET)" --raw "$(RAW)"
+$(IN)/dataset.json: $(if $(filter sample,$(DATASET)),$(wildcard $S/datasets/sample/*.py)) | $(VENV)/.installed $(if $(YML),$(K)/stamp)
+	@$(RUN) input "$(DATASET)" --raw="$(RAW)"
 
 ## eda: 01, look at the data
 eda: $(O)/eda.csv
@@ -71,50 +77,50 @@ predict: submissions/$(EXPERIMENT).csv
 ## report: 05, scores and report.html
 report: $(O)/report.html
 
-$(O)/eda.csv: notebooks/01_eda.ipynb $(BASE) $S/plots.py $S/overlays.py $S/viewer.py $(K)/labels.json $(IN)/dataset.json
+$(O)/eda.csv: notebooks/01_eda.ipynb $(WORDS) $(DRAWING) $(K)/labels.json $(IN)/dataset.json
 	@$(NOTEBOOK)
 
 # 02 writes leaks.csv last, and the two tables only where they change: a new audit never retrains.
-$(O)/leaks.csv: notebooks/02_labels.ipynb $(BASE) $(FOLDS) $(K)/labels.json $(IN)/dataset.json
+$(O)/leaks.csv: notebooks/02_labels.ipynb $(WORDS) $(CURATION) $(K)/labels.json $(IN)/dataset.json
 	@$(NOTEBOOK)
 
 $(O)/images.csv $(O)/labels.csv: $(O)/leaks.csv ;
 
-$(O)/model.keras: notebooks/03_train.ipynb $(BASE) $(NETWORK) $(K)/train.json $(O)/images.csv $(O)/labels.csv
+$(O)/model.keras: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv
 	@$(NOTEBOOK)
 
-submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(BASE) $(MASKS) $(K)/predict.json $(O)/model.keras
+submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/model.keras
 	@$(NOTEBOOK)
 	@cp $(K)/set.txt $(K)/predicted.txt
 
-$(O)/report.html: notebooks/05_report.ipynb $S/run_plots.py $S/overlays.py $S/scores.py $S/tally.py $S/panel.py $(PAGES) submissions/$(EXPERIMENT).csv
+$(O)/report.html: notebooks/05_report.ipynb $(EVALUATION) $(DRAWING) $(CURATION) $S/submission.py submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
 
 ## infer: masks and a table of defects of IMAGES=<folder>, written to OUT=<folder>
-# Nothing is trained for it; the knobs are those that the model was last made with.
+# Nothing is trained for it; the settings are those that the model was last made with.
 infer: $(VENV)/.installed
-	@$(PY) -m defectmill.runner infer "$(EXPERIMENT)" "$(or $(strip $(SET)),$(shell cat $(K)/predicted.txt 2>/dev/null))" "$(IMAGES)" "$(OUT)"
+	@$(RUN) infer "$(EXPERIMENT)" --set="$(or $(strip $(SET)),$(shell cat $(K)/predicted.txt 2>/dev/null))" --images="$(IMAGES)" --out="$(OUT)"
 
-# The knobs of each stage, touched only where they change; SET counts as part of the experiment.
+# The settings of each stage, touched only where they change; SET counts as part of the experiment.
 ifneq ($(strip $(SET)),$(strip $(shell cat $(K)/set.txt 2>/dev/null)))
 $(K)/set.txt: FORCE
 endif
 $(K)/set.txt:
 	@mkdir -p $(K) && printf '%s\n' "$(strip $(SET))" > $@
 
-$(K)/stamp: $(YML) $(S)/config.py $(K)/set.txt | $(VENV)/.installed
-	@$(PY) -m defectmill.runner knobs "$(EXPERIMENT)" "$(SET)" || { rm -rf $(K); rmdir $(O) 2>/dev/null; exit 1; }
+$(K)/stamp: $(YML) $(S)/config.py $(S)/settings.py $(K)/set.txt | $(VENV)/.installed
+	@$(RUN) settings "$(EXPERIMENT)" --set="$(SET)" || { rm -rf $(K); rmdir $(O) 2>/dev/null; exit 1; }
 	@touch $@
 
 $(K)/labels.json $(K)/train.json $(K)/predict.json: $(K)/stamp ;
 
 ## site: output/index.html, all experiments that were run here side by side
 site: $(VENV)/.installed
-	@$(PY) -m defectmill.site
+	@$(RUN) site
 
 ## results: the README's table of results, from output/
 results: $(VENV)/.installed
-	@$(PY) -m defectmill.site readme
+	@$(RUN) results
 
 ## test: set up and run the tests (under 5 minutes)
 test: $(VENV)/.installed
@@ -124,21 +130,21 @@ test: $(VENV)/.installed
 test-all: $(VENV)/.installed
 	@$(PY) -m pytest
 
-## lint: ruff and the layers of the house
+## lint: ruff, the layers of the house, types
 lint: $(VENV)/.installed
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && "$(VENV)/bin/lint-imports"
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && "$(VENV)/bin/lint-imports" && $(PY) -m mypy
 
-## augment: input/<dataset>-augmented, warped copies of the training pictures; MOVES="elastic shear"
+## augment: input/<dataset>-augmented, transformed copies of the training images; TRANSFORMS="elastic shear"
 augment: $(IN)/dataset.json
-	@$(PY) -m defectmill.datasets.augmented "$(DATASET)" $(MOVES)
+	@$(RUN) augment "$(DATASET)" $(TRANSFORMS)
 
 ## import-config: CONFIG=<train_eval_infer.config of FlexUNet> becomes an experiment
 import-config: $(VENV)/.installed
-	@$(PY) -m defectmill.runner import-config "$(CONFIG)" "$(if $(filter sample,$(EXPERIMENT)),,$(EXPERIMENT))"
+	@$(RUN) import-config "$(CONFIG)" --name="$(if $(filter sample,$(EXPERIMENT)),,$(EXPERIMENT))"
 
 ## cost: what EXPERIMENT would take on this machine, from two steps of its network
 cost: $(VENV)/.installed
-	@$(PY) -m defectmill.runner cost "$(EXPERIMENT)" "$(SET)"
+	@$(RUN) cost "$(EXPERIMENT)" --set="$(SET)"
 
 ## lab: JupyterLab in notebooks/
 lab: $(VENV)/.installed
@@ -146,7 +152,7 @@ lab: $(VENV)/.installed
 
 ## list: experiments with dataset, model, cost and last measured score
 list: $(VENV)/.installed
-	@$(PY) -m defectmill.runner list
+	@$(RUN) list
 
 ## help: this
 help:

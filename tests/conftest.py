@@ -16,11 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project folder that the whole package takes for its own."""
-    from defectmill import config, import_config
-    from defectmill.datasets import __main__ as prepare
+    from defectmill import files
 
-    for module in (config, prepare, import_config):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     (tmp_path / "notebooks" / "experiments").mkdir(parents=True)
     (tmp_path / "input").mkdir()
     return tmp_path
@@ -41,9 +39,10 @@ def table_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def competition(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
-    """Label table, image table and folder of five grey pictures of three sizes; a defect of class
-    2 glows at (5, 7) in the first two."""
+    """Label table, image table and folder of five grey images of three sizes; the first two have a bright
+    defect of class 2 at (5, 7)."""
     from defectmill.images import write_image
+    from defectmill.labels import make_label_table
     from defectmill.rle import mask_to_rle
 
     rows, images = [], []
@@ -54,5 +53,8 @@ def competition(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
         write_image(tmp_path / f"{n}.png", image)
         rows += [(f"{n}.png", 1, ""), (f"{n}.png", 2, mask_to_rle(mask))]
         images.append((f"{n}.png", *shape, "2" if n < 2 else ""))
-    labels = pd.DataFrame(rows, columns=["ImageId", "ClassId", "EncodedPixels"])
-    return labels, pd.DataFrame(images, columns=["ImageId", "height", "width", "classes"]), tmp_path
+    return (
+        make_label_table(rows),
+        pd.DataFrame(images, columns=["ImageId", "height", "width", "classes"]),
+        tmp_path,
+    )

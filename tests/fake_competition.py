@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from defectmill.cards import Card, DefectClass
+from defectmill.dataset_info import DatasetInfo, DefectClass
 from defectmill.images import write_image
-from defectmill.labels import write_labels
-from defectmill.postprocess import masks_to_labels
+from defectmill.labels import masks_to_labels, write_labels
 
 EXPERIMENT = """
 dataset: fake
@@ -25,12 +24,10 @@ SHAPES = ((37, 53), (37, 53), (41, 29), (37, 67))
 COLOURS = ((250, 200, 40), (60, 200, 120), (70, 150, 255), (240, 80, 160))
 
 
-def make_card(name: str = "fake", n_classes: int = 2, layout: str = "2019") -> Card:
+def make_info(name: str = "fake", n_classes: int = 2, layout: str = "2019") -> DatasetInfo:
     """Describe the fake dataset."""
-    kinds = tuple(
-        DefectClass(id=c, name=f"bar {c}", colour=COLOURS[c - 1]) for c in range(1, n_classes + 1)
-    )
-    return Card(name=name, title="Drawn bars", classes=kinds, layout=layout)
+    kinds = tuple(DefectClass(id=c, name=f"bar {c}", colour=COLOURS[c - 1]) for c in range(1, n_classes + 1))
+    return DatasetInfo(name=name, title="Drawn bars", classes=kinds, layout=layout)
 
 
 def draw_picture(
@@ -58,7 +55,7 @@ def write_fake_competition(
     layout: str = "2019",
     seed: int = 0,
     solution: bool = True,
-) -> Card:
+) -> DatasetInfo:
     """Write input/<dataset> as an adapter would; the same arguments write the same bytes.
 
     Picture n lacks every defect where n % (n_classes + 1) is 0, else holds class n % (n_classes
@@ -69,9 +66,9 @@ def write_fake_competition(
         layout: of train.csv and sample_submission.csv, "2019" or "current".
         solution: write solution.csv too (always in the 2019 layout, clean images included).
     Returns:
-        The card, as written to dataset.json.
+        The description, as written to dataset.json.
     """
-    card, rng = make_card(folder.name, n_classes, layout), np.random.default_rng(seed)
+    info, rng = make_info(folder.name, n_classes, layout), np.random.default_rng(seed)
     tables = {}
     for part, first, n in (("train", 0, n_train), ("test", n_train, n_test)):
         (folder / f"{part}_images").mkdir(parents=True)
@@ -96,5 +93,5 @@ def write_fake_competition(
         # As Kaggle has it now: one row an image, class 0.
         asked = pd.DataFrame({"ImageId": ids, "EncodedPixels": "1 1961", "ClassId": 0})
         asked.to_csv(folder / "sample_submission.csv", index=False, lineterminator="\n")
-    (folder / "dataset.json").write_text(json.dumps(card.model_dump(), indent=1) + "\n")
-    return card
+    (folder / "dataset.json").write_text(json.dumps(info.model_dump(), indent=1) + "\n")
+    return info

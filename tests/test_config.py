@@ -1,22 +1,24 @@
-"""Experiments and cards: what is unknown is refused by name."""
+"""Experiments: what is unknown, does not apply or has another name now is refused by name."""
 
-import json
 import re
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from defectmill.cards import Card, DefectClass
-from defectmill.catalog import CARDS
+from defectmill import files
 from defectmill.config import (
+    RENAMED,
     ConfigError,
     list_experiments,
-    load_card,
     load_experiment,
     parse_overrides,
-    write_stage_knobs,
+    write_stage_settings,
 )
-from fake_competition import make_card
+from defectmill.settings import TrainingSettings
+from fake_competition import make_info
+
+SHIPPED = sorted(p.stem for p in (files.ROOT / "notebooks" / "experiments").glob("*.yml"))
 
 
 @pytest.fixture
@@ -29,12 +31,39 @@ def write(root):
     return write_yml
 
 
+def refusal(name: str = "mine", overrides: dict | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(name, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_experiment_loads(name):
+    run = load_experiment(name)
+    assert (run.name, run.info.name) == (name, run.dataset)
+    assert "info" not in run.model_dump()  # settings alone
+
+
+def test_experiments_are_shipped_and_listed():
+    assert {"sample", "severstal", "magnetic-tile", "mvtec-tile-flexunet"} < set(SHIPPED)
+    assert list_experiments() == SHIPPED
+
+
 def test_file_overrides_the_defaults(write):
     write("dataset: sample\ntraining: {epochs: 3}\ndata: {shape: [64, 96]}\n")
-    experiment = load_experiment("mine")
-    assert (experiment.name, experiment.dataset) == ("mine", "sample")
-    assert (experiment.training.epochs, experiment.training.batch_size) == (3, 16)
-    assert experiment.data.shape == (64, 96)
+    run = load_experiment("mine")
+    assert (run.name, run.dataset) == ("mine", "sample")
+    assert (run.training.epochs, run.training.batch_size) == (3, 16)
+    assert run.data.shape == (64, 96)
+
+
+def test_a_section_that_makes_no_choice_makes_the_default_one(write):
+    write(
+        "dataset: sample\ndata: {scale: 0.5}\nmodel: {widths: [4, 8]}\ntraining: {schedule: {factor: 0.3}}\n"
+    )
+    run = load_experiment("mine")
+    assert (run.data.mode, run.model.name, run.training.schedule.name) == ("crop", "unet", "reduce")
+    assert (run.data.scale, run.model.widths, run.training.schedule.factor) == (0.5, (4, 8), 0.3)
 
 
 @pytest.mark.parametrize(
@@ -61,131 +90,219 @@ def test_loading_leaves_the_overrides_alone(write):
 @pytest.mark.parametrize(
     ("text", "offence"),
     [
-        ("epoch: 3", "unknown knob 'epoch'"),
-        ("training: {epoch: 3}", "unknown knob 'training.epoch'; did you mean 'epochs'?"),
-        ("trainin: {}", "unknown knob 'trainin'; did you mean 'training'?"),
-        ("training: {epochs: many}", "knob 'training.epochs' = 'many'"),
-        ("training: {epochs: 0}", "knob 'training.epochs' = 0"),
-        ("training: {schedule: cosin}", "'cosine'"),
+        ("epoch: 3", "unknown setting 'epoch'"),
+        ("training: {epoch: 3}", "unknown setting 'training.epoch'; did you mean 'training.epochs'?"),
+        ("trainin: {}", "unknown setting 'trainin'; did you mean 'training'?"),
+        ("model: {name: flexunet, kernal: 3}", "'model.kernal'; did you mean 'model.kernel'?"),
+        ("training: {schedule: {factr: 3}}", "did you mean 'training.schedule.factor'?"),
+        ("zzz: 1", "unknown setting 'zzz'; there are: name, dataset"),
+        ("training: {epochs: many}", "setting 'training.epochs' = 'many'"),
+        ("training: {epochs: 0}", "setting 'training.epochs' = 0"),
         ("training: {loss: {dise: 1}}", "'dise'"),
+        ("training: {clipnorm: 1, clipvalue: 1}", "clipnorm and clipvalue exclude one another"),
         ("data: {shape: [64]}", "data.shape"),
-        ("data: {shape: [64, 8]}", "knob 'data.shape.1' = 8"),
+        ("data: {shape: [64, 8]}", "setting 'data.shape.1' = 8"),
         ("data: {zoom: [2, 0.5]}", "zoom (2.0, 0.5) is no range"),
-        ("labels: {n_folds: 3, held_out: 3}", "held_out 3 is no fold of 3"),
-        ("name: other", "knob 'name' = 'other'"),
-        ("training: 5", "knob 'training' = 5"),
+        ("data: {mode: capstone, nan_masks: 7}", "setting 'data.nan_masks' = 7"),
+        ("labels: {n_folds: 3, validation_fold: 3}", "validation_fold 3 is no fold of 3"),
+        ("predict: {tiles: {shape: [64, 96]}}", "overlap 64 does not fit tiles of (64, 96)"),
+        ("name: other", "setting 'name' = 'other'"),
+        ("info: other", "setting 'info' = 'other'"),
+        ("training: 5", "setting 'training' = 5"),
+        ("data: {mode: cros}", "setting 'data.mode' = 'cros'; did you mean 'crop'?"),
+        ("model: {name: resnet}", "setting 'model.name' = 'resnet'; did you mean 'unet'?"),
+        ("training: {schedule: {name: cosin}}", "'training.schedule.name' = 'cosin'; did you mean 'cosine'?"),
+        ("data: crop", "setting 'data' = 'crop' is a section: data.mode chooses it"),
+        ("model:", "setting 'model' = None is a section: model.name chooses it"),
+        ("training: {schedule: cosine}", "is a section: training.schedule.name chooses it"),
     ],
 )
-def test_wrong_knob_is_named_with_file_and_value(write, text, offence):
+def test_wrong_setting_is_named_with_file_and_value(write, text, offence):
     write(f"dataset: sample\n{text}\n")
-    with pytest.raises(ConfigError) as caught:
-        load_experiment("mine")
-    assert "mine.yml" in str(caught.value)
-    assert offence in str(caught.value)
+    said = refusal()
+    assert "mine.yml" in said
+    assert offence in said
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "here", "there"),
+    [
+        ("data: {mode: resize, zoom: [1, 2]}", "data.mode", "resize", "crop"),
+        ("data: {mode: capstone, scale: 0.5}", "data.mode", "capstone", "crop"),
+        ("data: {nan_masks: true}", "data.mode", "crop", "capstone"),
+        ("data: {mode: resize, drop_tail: false}", "data.mode", "resize", "capstone"),
+        ("model: {name: encoder_unet, kernel: 3}", "model.name", "encoder_unet", "flexunet"),
+        ("model: {pretrained: true}", "model.name", "unet", "encoder_unet"),
+        (
+            "model: {name: flexunet, up_widths: [4]}",
+            "model.name",
+            "flexunet",
+            "unet and model.name=encoder_unet",
+        ),
+        ("training: {schedule: {name: cosine, patience: 3}}", "training.schedule.name", "cosine", "reduce"),
+        ("training: {schedule: {warmup_steps: 3}}", "training.schedule.name", "reduce", "cosine"),
+    ],
+)
+def test_a_setting_of_another_choice_does_not_apply_and_hears_where_it_would(
+    write, text, choice, here, there
+):
+    write(f"dataset: sample\n{text}\n")
+    assert refusal().endswith(f"does not apply to {choice}={here}; it applies to {choice}={there}")
+
+
+@pytest.mark.parametrize("text", ["mode: resize, defect_share: 0.5", "mode: capstone, defect_share: 0.8"])
+def test_a_share_of_defects_does_not_apply_where_whole_images_are_shown_once(write, text):
+    write(f"dataset: sample\ndata: {{{text}}}\n")
+    said = "'data.defect_share' does not apply where .* it applies with data.mode=crop or training.steps > 0"
+    assert re.search(said, refusal())
+    load_experiment("mine", {"training.steps": 7})
+    load_experiment("mine", {"data.mode": "crop"})
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_setting_of_an_earlier_version_hears_its_name_of_today(write, old, new):
+    write("dataset: sample\n")
+    assert refusal(overrides={old: 0.5}).endswith(f"mine.yml: setting {old!r} is now {new!r}")
+
+
+@pytest.mark.parametrize("new", RENAMED.values())
+def test_the_names_of_today_are_settings(write, new):
+    write("dataset: sample\n")
+    choices = {
+        "model.name": "encoder_unet",
+        "training.schedule.name": "reduce",
+        "predict.tiles.shape": [64, 96],
+    }
+    if new.endswith("warmup_steps"):
+        choices["training.schedule.name"] = "cosine"
+    value = {"validation_fold": 1, "shape": [64, 80], "factor": 0.5, "encoder_rate": 0.5}
+    load_experiment(
+        "mine", {"predict.tiles.overlap": 8, **choices, new: value.get(new.rpartition(".")[2], 2)}
+    )
+
+
+MINE = """
+dataset: sample
+data: {mode: crop, shape: [64, 96], channels: 3, scale: 0.5, zoom: [0.5, 2]}
+model: {name: encoder_unet, head: multiclass, normalization: batch, up_widths: [8, 4], frozen: 3}
+training: {epochs: 3, schedule: {name: cosine, warmup_steps: 9}}
+"""
+
+
+def test_an_override_of_the_network_drops_the_settings_of_the_former_one(write):
+    write(MINE)
+    model = load_experiment("mine", {"model.filters": 4, "model.name": "flexunet"}).model
+    assert (model.name, model.filters) == ("flexunet", 4)
+    assert (model.head, model.normalization) == ("multiclass", "batch")  # every network has these
+
+
+def test_an_override_of_the_mode_drops_the_settings_of_the_former_one(write):
+    write(MINE)
+    data = load_experiment("mine", {"data": {"mode": "resize", "channels": 1}}).data
+    assert (data.mode, data.shape, data.channels) == ("resize", (64, 96), 1)
+
+
+def test_an_override_of_the_schedule_drops_the_settings_of_the_former_one_alone(write):
+    write(MINE)
+    training = load_experiment("mine", {"training.schedule.name": "constant"}).training
+    assert (training.schedule.name, training.epochs) == ("constant", 3)
+
+
+def test_an_override_that_chooses_the_same_again_drops_nothing(write):
+    write(MINE)
+    same = {"data.mode": "crop", "model.name": "encoder_unet", "training.schedule.name": "cosine"}
+    assert load_experiment("mine", same) == load_experiment("mine")
+    write("dataset: sample\ndata: {scale: 0.5}\n")
+    assert load_experiment("mine", {"data.mode": "crop"}).data.scale == 0.5
+
+
+def test_a_setting_of_the_former_choice_among_the_overrides_is_refused(write):
+    write(MINE)
+    assert "'model.frozen' does not apply" in refusal(overrides={"model.frozen": 1, "model.name": "unet"})
 
 
 def test_unknown_override_is_named_with_the_nearest(write):
     write("dataset: sample\n")
-    with pytest.raises(ConfigError, match=r"'training\.epoch'; did you mean 'epochs'"):
-        load_experiment("mine", {"training.epoch": 3})
+    assert "'training.epoch'; did you mean 'training.epochs'" in refusal(overrides={"training.epoch": 3})
 
 
-def test_override_below_a_plain_knob_is_refused(write):
+@pytest.mark.parametrize("key", ["", ".", "training.", "model..name"])
+def test_an_override_without_a_name_is_refused(write, key):
     write("dataset: sample\n")
-    with pytest.raises(ConfigError, match=r"'seed\.x': 'seed' has no knobs inside"):
-        load_experiment("mine", {"seed": 1, "seed.x": 3})
+    assert "setting" in refusal(overrides={key: 3})
 
 
-def test_all_wrong_knobs_are_named_at_once(write):
+def test_override_below_a_plain_setting_is_refused(write):
+    write("dataset: sample\n")
+    said = refusal(overrides={"seed": 1, "seed.x": 3})
+    assert said == "setting 'seed.x': 'seed' has no settings inside"
+
+
+def test_all_wrong_settings_are_named_at_once(write):
     write("dataset: sample\nepoch: 1\ntraining: {epochs: 0}\n")
-    with pytest.raises(ConfigError, match=r"'training\.epochs' = 0.*unknown knob 'epoch'"):
-        load_experiment("mine")
+    assert re.search(r"'training\.epochs' = 0.*; unknown setting 'epoch'", refusal())
 
 
 @pytest.mark.parametrize(("text", "offence"), [("a: [", "not YAML"), ("- a", "holds list")])
-def test_file_that_holds_no_knobs_is_named(write, text, offence):
+def test_file_that_holds_no_settings_is_named(write, text, offence):
     write(text)
-    with pytest.raises(ConfigError, match=rf"mine\.yml: {offence}"):
-        load_experiment("mine")
+    assert f"mine.yml: {offence}" in refusal()
 
 
-def test_empty_file_lacks_its_dataset(write):
-    write("")
-    with pytest.raises(ConfigError, match="'dataset'"):
-        load_experiment("mine")
+@pytest.mark.parametrize("text", ["", "dataset:", "dataset: [sample]"])
+def test_file_that_names_no_dataset_is_named(write, text):
+    write(text)
+    assert re.search(r"mine\.yml: setting 'dataset' = .*: not the name of a dataset", refusal())
 
 
 def test_unknown_experiment_brings_the_nearest(write):
     write("dataset: sample\n", "magnetic-tile")
     write("dataset: sample\n", "sample")
     assert list_experiments() == ["magnetic-tile", "sample"]
-    with pytest.raises(ConfigError, match="'magnetic'; did you mean 'magnetic-tile'"):
-        load_experiment("magnetic")
+    assert "'magnetic'; did you mean 'magnetic-tile'" in refusal("magnetic")
 
 
 @pytest.mark.parametrize("name", ["../../secret", "", "mine.yml", "/etc/passwd"])
 def test_experiment_is_a_name_and_no_path(write, root, name):
     write("dataset: sample\n")
     (root / "secret.yml").write_text("dataset: sample\n")
-    with pytest.raises(ConfigError, match=re.escape(f"no experiment {name!r}")):
-        load_experiment(name)
+    assert f"no experiment {name!r}" in refusal(name)
 
 
 def test_unknown_dataset_is_named(write):
     write("dataset: smaple\n")
-    with pytest.raises(ConfigError, match=r"'smaple'; did you mean 'sample'.*dataset\.json"):
-        load_experiment("mine")
+    assert re.search(r"mine\.yml: .*'smaple'; did you mean 'sample'.*dataset\.json", refusal())
 
 
-def test_own_dataset_brings_its_card(write, root):
-    card = make_card("mine", n_classes=3)
+def test_own_dataset_brings_its_description(write, root):
+    info = make_info("mine", n_classes=3)
     (root / "input" / "mine").mkdir()
-    (root / "input" / "mine" / "dataset.json").write_text(json.dumps(card.model_dump()))
+    (root / "input" / "mine" / "dataset.json").write_text(info.model_dump_json())
     write("dataset: mine\n")
-    assert load_experiment("mine").card == card
+    assert load_experiment("mine").info == info
 
 
-def test_a_card_of_the_project_stays_true_where_its_folder_is_older(write, root):
-    old = CARDS["magnetic-tile"].model_copy(
-        update={"near_duplicate": 0.1, "notes": ("seen",), "partial": True}
-    )
-    (root / "input" / "magnetic-tile").mkdir()
-    path = root / "input" / "magnetic-tile" / "dataset.json"
-    path.write_text(json.dumps(old.model_dump()))
-    write("dataset: magnetic-tile\n")
-    card = load_experiment("mine").card
-    assert card.near_duplicate == CARDS["magnetic-tile"].near_duplicate
-    assert (card.notes, card.partial) == (("seen",), True)
-
-
-@pytest.mark.parametrize("names", [("dent", "dent"), ("all classes", "b"), ("a", "background")])
-def test_class_names_tell_classes_apart(names):
-    kinds = [{"id": n, "name": name, "colour": (n, 0, 0)} for n, name in enumerate(names, 1)]
-    with pytest.raises(ValueError, match="class names must differ"):
-        Card(name="x", title="x", classes=kinds)
-
-
-@pytest.mark.parametrize("pattern", [r"\d+", r"(a)(b)", "("])
-def test_a_group_pattern_has_one_bracket(pattern):
-    kinds = [{"id": 1, "name": "a", "colour": (1, 0, 0)}]
-    with pytest.raises(ValueError, match="group_pattern"):
-        Card(name="x", title="x", classes=kinds, group_pattern=pattern)
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"name": "x", "classes": [], "title": "t"}'])
-def test_file_that_is_no_card_is_named(root, text):
+def test_file_that_describes_no_dataset_is_named_with_the_experiment(write, root):
     (root / "input" / "mine").mkdir()
-    (root / "input" / "mine" / "dataset.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"mine/dataset\.json: not a dataset card"):
-        load_card("mine")
+    (root / "input" / "mine" / "dataset.json").write_text("{}")
+    write("dataset: mine\n")
+    assert re.search(r"mine\.yml: .*input/mine/dataset\.json: does not describe a dataset", refusal())
 
 
 def test_paths_carry_the_names(write, root):
     write("dataset: sample\n")
-    experiment = load_experiment("mine")
-    assert experiment.input == root / "input" / "sample"
-    assert experiment.output == root / "output" / "mine"
-    assert experiment.submission == root / "submissions" / "mine.csv"
+    run = load_experiment("mine")
+    assert run.input == root / "input" / "sample"
+    assert run.output == root / "output" / "mine"
+    assert run.submission == root / "submissions" / "mine.csv"
+
+
+def test_a_missing_product_is_named_with_the_target_that_makes_it(write, root):
+    write("dataset: sample\n")
+    run = load_experiment("mine")
+    assert run.require(root / "input", "input") == root / "input"
+    with pytest.raises(ConfigError, match=r"model\.keras is missing: `make train EXPERIMENT=mine` writes it"):
+        run.require(Path("output/mine/model.keras"), "train")
 
 
 def test_experiment_is_frozen(write):
@@ -194,7 +311,12 @@ def test_experiment_is_frozen(write):
         load_experiment("mine").seed = 3
 
 
-def test_set_of_make_reads_as_knobs():
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
+def test_the_kept_epoch_is_the_first_of_the_best_or_the_last(keep, epoch):
+    assert TrainingSettings(keep=keep).kept_epoch([0.1, 0.7, 0.7, 0.2]) == epoch
+
+
+def test_set_of_make_reads_as_settings():
     assert parse_overrides("training.epochs=3  data.shape=[64,96] model.pretrained=false") == {
         "training.epochs": 3,
         "data.shape": [64, 96],
@@ -204,61 +326,32 @@ def test_set_of_make_reads_as_knobs():
 
 
 @pytest.mark.parametrize("word", ["epochs", "=3", "epochs=", "data.shape=[64,"])
-def test_set_without_knob_or_value_is_refused(word):
+def test_set_without_setting_or_value_is_refused(word):
     with pytest.raises(ConfigError, match=re.escape(repr(word))):
         parse_overrides(f"seed=1 {word}")
 
 
-def test_new_threshold_grid_leaves_the_training_knobs_untouched(write, tmp_path):
-    write("dataset: sample\n")
-    write_stage_knobs(load_experiment("mine"), tmp_path / "knobs")
-    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "knobs").iterdir()}
-    assert before.keys() == {"labels.json", "train.json", "predict.json"}
-    write_stage_knobs(load_experiment("mine", {"predict.thresholds": [0.5]}), tmp_path / "knobs")
-    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "knobs").iterdir()}
-    assert {name for name in before if before[name] != after[name]} == {"predict.json"}
+def stage_files(overrides: dict) -> dict[str, tuple[str, int]]:
+    """Text and time of each stage's file."""
+    run = load_experiment("mine", overrides)
+    write_stage_settings(run)
+    return {p.name: (p.read_text(), p.stat().st_mtime_ns) for p in (run.output / "settings").iterdir()}
 
 
 @pytest.mark.parametrize(
-    ("knob", "value", "stage"),
+    ("setting", "value", "stages"),
     [
         ("labels.n_folds", 3, {"labels.json"}),
         ("training.epochs", 3, {"train.json"}),
         ("data.scale", 0.5, {"train.json"}),
+        ("predict.thresholds", [0.5], {"predict.json"}),
         ("seed", 4, {"labels.json", "train.json"}),
         ("about", "words", set()),
     ],
 )
-def test_knob_reaches_its_stage_alone(write, tmp_path, knob, value, stage):
+def test_a_setting_reaches_its_stage_and_leaves_the_files_of_others_untouched(write, setting, value, stages):
     write("dataset: sample\n")
-    texts = []
-    for overrides in ({}, {knob: value}):
-        write_stage_knobs(load_experiment("mine", overrides), tmp_path / "knobs")
-        texts.append({p.name: p.read_text() for p in (tmp_path / "knobs").iterdir()})
-    assert {name for name in texts[0] if texts[0][name] != texts[1][name]} == stage
-
-
-def kind(number: int) -> DefectClass:
-    return DefectClass(id=number, name=f"k{number}", colour=(1, 2, 3))
-
-
-@pytest.mark.parametrize("ids", [[], [0, 1], [1, 3], [2, 1], [1, 1]])
-def test_class_ids_run_from_one(ids):
-    with pytest.raises(ValidationError, match=re.escape(f"without a gap, not {ids}")):
-        Card(name="x", title="X", classes=tuple(kind(i) for i in ids))
-
-
-def test_names_and_colours_stand_in_the_order_of_the_channels():
-    card = make_card(n_classes=3)
-    assert card.class_names == ["bar 1", "bar 2", "bar 3"]
-    assert card.colours[1] == (60, 200, 120)
-
-
-def test_card_refuses_what_it_does_not_know():
-    with pytest.raises(ValidationError, match="licens"):
-        Card(name="x", title="X", classes=(kind(1),), licens="MIT")
-
-
-@pytest.mark.parametrize("name", sorted(CARDS))
-def test_card_round_trips_through_json(name):
-    assert Card.model_validate_json(json.dumps(CARDS[name].model_dump())) == CARDS[name]
+    before, after = stage_files({}), stage_files({setting: value})
+    assert before.keys() == {"labels.json", "train.json", "predict.json"}
+    assert {name for name in before if before[name] != after[name]} == stages
+    assert {name for name in before if before[name][0] != after[name][0]} == stages

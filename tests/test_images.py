@@ -1,4 +1,4 @@
-"""Pictures: never square, colours red-green-blue, shapes (height, width)."""
+"""Images and colour masks: never square, colours red-green-blue, shapes (height, width)."""
 
 import re
 import struct
@@ -9,14 +9,23 @@ import pytest
 
 from defectmill.images import (
     ImageError,
+    colours_from_masks,
+    copy_name,
+    decode_image,
+    encode_image,
     list_images,
+    masks_from_colours,
     name_masks,
-    picture_print,
+    original_of,
+    overlay,
     read_image,
+    read_shape,
     resize_image,
     resize_masks,
     write_image,
 )
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (255, 255, 0)]
 
 
 @pytest.fixture
@@ -41,7 +50,7 @@ def test_grey_round_trips_with_one_channel(tmp_path, shape):
     np.testing.assert_array_equal(read, image.reshape(5, 9, 1))
 
 
-def test_grey_picture_reads_as_three_equal_channels(tmp_path):
+def test_a_grey_image_reads_as_three_equal_channels(tmp_path):
     write_image(tmp_path / "a.png", np.full((5, 9), 77, np.uint8))
     read = read_image(tmp_path / "a.png", channels=3)
     assert read.shape == (5, 9, 3)
@@ -52,6 +61,21 @@ def test_png_bytes_named_jpg_read_by_content(tmp_path, colours):
     write_image(tmp_path / "a.png", colours)
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
     np.testing.assert_array_equal(read_image(tmp_path / "a.jpg", channels=3), colours)
+
+
+def test_the_shape_is_read_from_the_header_alone(tmp_path, colours):
+    write_image(tmp_path / "a.png", colours)
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) - 20])  # without all its pixels
+    assert read_shape(tmp_path / "a.png") == (5, 9)
+
+
+def test_bytes_are_those_of_the_file(tmp_path, colours):
+    write_image(tmp_path / "a.png", colours)
+    data = encode_image(colours, ".png")
+    assert data == (tmp_path / "a.png").read_bytes()
+    decoded = decode_image(np.frombuffer(data, np.uint8), tmp_path / "a.png", channels=3)
+    np.testing.assert_array_equal(decoded, colours)
 
 
 def test_jpg_is_smaller_at_lower_quality(tmp_path):
@@ -69,16 +93,18 @@ def test_name_outside_ascii_reads_and_writes(tmp_path):
     assert read_image(path).shape == (3, 4, 1)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-def test_file_that_is_no_picture_is_named(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_image_is_named(tmp_path, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    expected = re.escape(f"{path}: not a readable picture ({len(content)} bytes)")
+    expected = re.escape(f"{path}: not a readable image ({len(content)} bytes)")
     with pytest.raises(ImageError, match=expected):
         read_image(path)
+    with pytest.raises(ImageError, match=re.escape(f"{path}: not a readable image")):
+        read_shape(path)
 
 
-def test_picture_of_more_pixels_than_can_be_held_is_named(tmp_path):
+def test_an_image_of_more_pixels_than_can_be_held_is_named(tmp_path):
     header = struct.pack(">IIBBBBB", 100_000, 90_000, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b"")]
     data = b"".join(
@@ -86,16 +112,16 @@ def test_picture_of_more_pixels_than_can_be_held_is_named(tmp_path):
         for kind, body in chunks
     )
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
-    with pytest.raises(ImageError, match=r"a\.png: not a readable picture \(.*MAX_IMAGE_PIXELS"):
+    with pytest.raises(ImageError, match=r"a\.png: not a readable image \(.*MAX_IMAGE_PIXELS"):
         read_image(tmp_path / "a.png")
 
 
-def test_picture_cut_short_is_no_picture(tmp_path, colours):
+def test_an_image_cut_short_is_no_image(tmp_path, colours):
     for name in ("a.png", "a.jpg", "a.bmp"):
         write_image(tmp_path / name, colours.repeat(30, 0).repeat(30, 1))
         data = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(data[: len(data) * 2 // 3])
-        with pytest.raises(ImageError, match="not a readable picture"):
+        with pytest.raises(ImageError, match="not a readable image"):
             read_image(tmp_path / name)
 
 
@@ -116,8 +142,11 @@ def test_masks_are_named_by_the_stem_unless_two_images_share_it(image_ids, names
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'no.png'}: cannot be opened")):
-        read_image(tmp_path / "no.png")
+    path = tmp_path / "no.png"
+    with pytest.raises(ImageError, match=re.escape(f"{path}: cannot be opened")):
+        read_image(path)
+    with pytest.raises(ImageError, match=re.escape(f"{path}: not a readable image")):
+        read_shape(path)
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a"])
@@ -128,11 +157,18 @@ def test_unknown_suffix_is_not_written(tmp_path, name):
 
 
 def test_floats_are_not_written(tmp_path):
-    with pytest.raises(ImageError, match=r"a\.png: a picture is uint8, not float32"):
+    with pytest.raises(ImageError, match=r"a\.png: an image is uint8, not float32"):
         write_image(tmp_path / "a.png", np.zeros((3, 4), np.float32))
 
 
-def test_pictures_of_a_folder_are_listed_sorted_and_alone(tmp_path):
+def test_a_copy_is_named_after_its_original_which_keeps_its_own_marks():
+    assert copy_name("hflip", "a_1.jpg") == "hflip__a_1.jpg.png"
+    assert original_of("hflip__a_1.jpg.png") == "a_1.jpg"
+    assert original_of(copy_name("hflip", "a__b.png")) == "a__b.png"
+    assert original_of("a_1.jpg") == ""
+
+
+def test_images_of_a_folder_are_listed_sorted_and_alone(tmp_path):
     for name in ("b.png", "a.JPG", "notes.txt", "c.bmp", "c.png.part"):
         (tmp_path / name).touch()
     assert list_images(tmp_path) == ["a.JPG", "b.png", "c.bmp"]
@@ -156,8 +192,9 @@ def test_resizing_keeps_height_before_width_and_channels(channels, shape, dtype)
 
 
 def test_shrinking_averages():
-    image = np.array([[0, 100, 8, 8], [100, 200, 8, 8]], np.uint8)[:, :, None]
-    assert resize_image(image, (1, 2)).tolist() == [[[100], [8]]]
+    image = np.full((3, 6, 1), 8, np.uint8)
+    image[0, :3, 0] = 0, 98, 38
+    assert resize_image(image, (1, 2)).tolist() == [[[(136 + 6 * 8) // 9], [8]]]
 
 
 def test_masks_keep_their_values():
@@ -177,22 +214,56 @@ def test_right_shape_is_left_alone():
     np.testing.assert_array_equal(resize_image(image, (5, 9)), image)
 
 
-def texture(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(60, 200, (37, 53, 1), np.uint8)
+def test_a_class_is_tinted_and_outlined_in_its_colour():
+    masks = np.zeros((5, 9, 2), np.uint8)
+    masks[1:4, 1:4, 0] = masks[3:, 6:, 1] = 1
+    drawn = overlay(np.full((5, 9, 1), 100, np.uint8), masks, [(200, 0, 0), (0, 0, 255)], opacity=0.5)
+    assert (drawn.shape, drawn.dtype) == ((5, 9, 3), np.uint8)
+    outline = masks[:, :, 0].astype(bool)
+    outline[2, 2] = False
+    assert np.unique(drawn[outline], axis=0).tolist() == [[200, 0, 0]]
+    assert drawn[2, 2].tolist() == [150, 50, 50]
+    # At the border of the image too.
+    assert np.unique(drawn[masks[:, :, 1] > 0], axis=0).tolist() == [[0, 0, 255]]
+    assert np.unique(drawn[masks.max(axis=2) == 0]).tolist() == [100]
 
 
-def test_print_tells_a_brighter_copy_from_another_picture():
-    print_a, print_b = picture_print(texture(1)), picture_print(texture(2))
-    slope = np.linspace(-30, 30, 53)[None, :, None]
-    lit = picture_print((texture(1) * 0.8 + 30 + slope).astype(np.uint8))
-    assert (print_a.shape, print_a.dtype) == ((64 * 64,), np.float32)
-    assert print_a @ print_a == pytest.approx(1, abs=1e-5)
-    assert print_a @ lit > 0.95
-    assert abs(print_a @ print_b) < 0.2
+def test_tinting_leaves_image_and_masks_alone(colours):
+    image, masks = colours.copy(), np.ones((5, 9, 1), np.uint8)
+    assert not np.array_equal(overlay(image, masks, [(9, 9, 9)]), colours)
+    np.testing.assert_array_equal(image, colours)
+    assert masks.all()
 
 
-def test_print_of_a_picture_without_structure_is_zero():
-    flat = np.full((37, 53, 1), 120, np.uint8)
-    assert not picture_print(flat).any()
-    flat[20, 30] += 1
-    assert not picture_print(flat).any()
+def test_a_colour_mask_gives_one_channel_a_colour():
+    picture = np.zeros((2, 3, 3), np.uint8)
+    picture[0, 0], picture[0, 2], picture[1, 1] = COLOURS
+    masks, n_off = masks_from_colours(picture, COLOURS)
+    assert (masks.shape, masks.dtype, n_off) == ((2, 3, 3), np.uint8, 0)
+    assert [np.argwhere(masks[..., c]).tolist() for c in range(3)] == [[[0, 0]], [[0, 2]], [[1, 1]]]
+
+
+def test_colour_masks_round_trip():
+    chosen = np.random.default_rng(0).integers(0, 4, (7, 11))
+    masks = (chosen[..., None] == [1, 2, 3]).astype(np.uint8)
+    again, n_off = masks_from_colours(colours_from_masks(masks, COLOURS), COLOURS)
+    np.testing.assert_array_equal(again, masks)
+    assert n_off == 0
+
+
+def test_where_classes_overlap_the_later_colour_shows():
+    masks = np.array([[[1, 1, 0], [0, 1, 1], [0, 0, 0]]], np.uint8)
+    assert colours_from_masks(masks, COLOURS).tolist() == [[[0, 255, 0], [255, 255, 0], [0, 0, 0]]]
+
+
+def test_a_colour_off_the_palette_is_the_nearest_and_counted():
+    picture = np.array([[(130, 0, 0), (120, 0, 0), (255, 0, 1), (0, 0, 255)]], np.uint8)
+    masks, n_off = masks_from_colours(picture, COLOURS)
+    assert masks[0].tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert n_off == 4
+
+
+@pytest.mark.parametrize("colours", [[(1, 2, 3), (1, 2, 3)], [(9, 9, 9), (0, 0, 0)]])
+def test_colours_that_cannot_be_told_apart_are_refused(colours):
+    with pytest.raises(ImageError, match="not all different and not black"):
+        masks_from_colours(np.zeros((2, 3, 3), np.uint8), colours)

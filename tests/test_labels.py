@@ -1,4 +1,4 @@
-"""Label tables: both layouts, and every way in which a CSV file can be wrong."""
+"""Label and image tables: both layouts, and every way in which a CSV file can be wrong."""
 
 import re
 
@@ -6,26 +6,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.image_table import (
-    class_matrix,
-    classes_by_image,
-    make_image_table,
-    pick_examples,
-    read_image_table,
-    write_colour_masks,
-)
-from defectmill.images import read_image, write_image
+from defectmill.config import ConfigError, load_experiment
 from defectmill.labels import (
     LabelError,
+    classes_by_image,
     draw_masks,
-    list_pairs,
+    draw_runs,
+    find_overlaps,
+    labels_to_text,
+    layout_of,
+    load_split,
+    make_image_table,
+    make_label_table,
+    masks_to_labels,
     read_csv,
+    read_image_table,
     read_labels,
+    refuse_overlaps,
     runs_by_image,
     split_image_class,
+    with_pair_ids,
     write_labels,
 )
-from fake_competition import COLOURS, make_card
 
 OLD = "ImageId_ClassId,EncodedPixels"
 NEW = "ImageId,ClassId,EncodedPixels"
@@ -50,10 +52,10 @@ def test_image_id_may_hold_underscores():
     assert split_image_class("part_7_1.jpg_12") == ("part_7_1.jpg", 12)
 
 
-@pytest.mark.parametrize(
-    "combined",
-    ["a.jpg", "_1", "a.jpg_", "a.jpg_x", "a_1.0", "a_-1", "a_\u00b2", "a_ 1", "a_99999", ""],
-)  # fmt: skip
+UNSPLIT = ["a.jpg", "_1", "a.jpg_", "a.jpg_x", "a_1.0", "a_-1", "a_\u00b2", "a_ 1", "a_99999", ""]
+
+
+@pytest.mark.parametrize("combined", UNSPLIT)
 def test_combined_id_without_class_is_refused(combined):
     with pytest.raises(LabelError, match=re.escape(repr(combined))):
         split_image_class(combined)
@@ -194,9 +196,7 @@ def test_image_id_given_twice_is_refused(table_file):
 def test_class_id_is_channel_plus_one(old):
     masks = draw_masks(read_labels(old), "a.jpg", (4, 3), n_classes=2)
     assert (masks.shape, masks.dtype) == ((4, 3, 2), np.uint8)
-    np.testing.assert_array_equal(
-        masks[:, :, 1], [[0, 1, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
-    )  # fmt: skip
+    assert masks[:, :, 1].tolist() == [[0, 1, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
 
 
 def test_absent_class_is_all_zeros(old):
@@ -205,9 +205,7 @@ def test_absent_class_is_all_zeros(old):
 
 
 def test_runs_that_leave_the_image_are_not_drawn(old):
-    with pytest.raises(
-        LabelError, match=r"a\.jpg class 2: run 2 \(9 1\) leaves the picture of 2 x 4"
-    ):
+    with pytest.raises(LabelError, match=r"a\.jpg class 2: run 2 \(9 1\) leaves the image of 2 x 4"):
         draw_masks(read_labels(old), "a.jpg", (2, 4), n_classes=2)
 
 
@@ -221,82 +219,134 @@ def test_runs_by_image_holds_clean_images_too(table_file):
     assert runs_by_image(labels) == {"clean.jpg": {}, "b.jpg": {2: "1 3"}}
 
 
-def test_classes_of_an_image_are_listed_in_order(table_file):
-    csv = table_file(NEW, "a.jpg,3,1 3", "a.jpg,1,5 1")
-    table = classes_by_image(read_labels(csv, ["a.jpg", "clean.jpg"]))
+def test_classes_of_an_image_are_listed_in_order():
+    rows = [("a.jpg", 3, "1 3"), ("a.jpg", 1, "5 1"), ("clean.jpg", 1, "")]
+    table = classes_by_image(make_label_table(rows))
     assert rows_of(table) == [("a.jpg", "1 3"), ("clean.jpg", "")]
 
 
-def test_class_matrix_has_a_column_for_each_class():
-    images = pd.DataFrame({"ImageId": ["a", "b", "c"], "classes": ["1 3", "", "2"]})
-    assert class_matrix(images, 3).tolist() == [
-        [True, False, True],
-        [False, False, False],
-        [False, True, False],
+def test_rows_of_other_images_are_left_out_where_labels_are_partial(table_file):
+    csv = table_file(NEW, "gone.jpg,3,1 3", "b.jpg,2,1 3")
+    labels = read_labels(csv, ["b.jpg"], n_classes=2, partial=True)
+    assert rows_of(labels) == [("b.jpg", 1, "", False), ("b.jpg", 2, "1 3", True)]
+
+
+def test_the_layout_is_told_by_the_columns(old):
+    assert layout_of(pd.read_csv(old)) == "2019"
+    assert layout_of(read_labels(old)) == "current"
+
+
+def test_kaggles_combined_id_stands_before_the_label_table(old):
+    labels = with_pair_ids(read_labels(old))
+    assert list(labels) == ["ImageId_ClassId", "EncodedPixels", "ImageId", "ClassId", "hasMask"]
+    assert rows_of(labels)[0] == ("b_1.jpg_1", "1 3", "b_1.jpg", 1, True)
+
+
+def test_rows_become_a_label_table_that_says_who_has_a_mask():
+    labels = make_label_table((image_id, class_id, rle) for image_id, class_id, rle, _ in TABLE)
+    assert rows_of(labels) == TABLE
+    assert (labels["ClassId"].dtype, labels["hasMask"].dtype) == (np.int64, bool)
+
+
+def test_masks_become_a_label_table_and_back():
+    masks = np.zeros((3, 5, 3), np.uint8)
+    masks[:2, 0, 0] = masks[2, 1, 0] = masks[0, 3:, 2] = 1
+    labels = masks_to_labels([("b_1.png", masks), ("a.png", np.zeros((5, 2, 3)))])
+    assert rows_of(labels)[:4] == [
+        ("b_1.png", 1, "1 2 6 1", True),
+        ("b_1.png", 2, "", False),
+        ("b_1.png", 3, "10 1 13 1", True),
+        ("a.png", 1, "", False),
     ]
+    assert len(labels) == 6
+    np.testing.assert_array_equal(draw_masks(labels, "b_1.png", (3, 5), 3), masks)
+    assert labels_to_text(labels, "current") == f"{NEW}\nb_1.png,1,1 2 6 1\nb_1.png,3,10 1 13 1\n"
+
+
+@pytest.mark.parametrize("make", [make_label_table, masks_to_labels])
+def test_nothing_becomes_an_empty_label_table(make):
+    labels = make([])
+    assert (len(labels), list(labels)) == (0, ["ImageId", "ClassId", "EncodedPixels", "hasMask"])
+    assert labels_to_text(labels, "2019") == f"{OLD}\n"
+
+
+def test_runs_are_drawn_into_a_shape_read_from_a_table():
+    shape = pd.Series({"height": 2, "width": 3}).to_numpy()
+    assert draw_runs({2: "2 2"}, shape, 2).tolist() == [[[0, 0], [0, 1], [0, 0]], [[0, 1], [0, 0], [0, 0]]]
+
+
+SHAPES = pd.DataFrame(
+    [("b.png", 7, 4, 0.5), ("other.png", 1, 1, 0.5), ("a.png", 5, 9, 0.5)],
+    columns=["ImageId", "height", "width", "blank"],
+)
 
 
 def test_image_table_has_height_before_width_and_round_trips(tmp_path, table_file):
-    for image_id, shape in (("a.png", (5, 9)), ("b.png", (7, 4))):
-        write_image(tmp_path / image_id, np.zeros(shape, np.uint8))
-    labels = read_labels(table_file(NEW, "b.png,2,28 1"), ["a.png", "b.png"])
-    images = make_image_table(tmp_path, labels)
-    assert rows_of(images) == [("a.png", 5, 9, ""), ("b.png", 7, 4, "2")]
+    labels = read_labels(table_file(NEW, "b.png,2,28 1", "b.png,1,1 1"), ["a.png", "b.png"])
+    images = make_image_table(labels, SHAPES)
+    assert list(images) == ["ImageId", "height", "width", "classes"]
+    assert rows_of(images) == [("a.png", 5, 9, ""), ("b.png", 7, 4, "1 2")]
     images.to_csv(tmp_path / "images.csv", index=False)
     pd.testing.assert_frame_equal(read_image_table(tmp_path / "images.csv"), images)
 
 
-def test_image_table_refuses_runs_that_leave_the_picture(tmp_path, table_file):
-    write_image(tmp_path / "b.png", np.zeros((7, 4), np.uint8))
-    labels = read_labels(table_file(NEW, "b.png,2,28 2"))
+def test_image_table_of_no_images_is_empty():
+    assert make_image_table(make_label_table([]), SHAPES).shape == (0, 4)
+
+
+def test_image_table_refuses_runs_that_leave_the_image():
+    labels = make_label_table([("b.png", 2, "28 2")])
     with pytest.raises(LabelError, match=r"b\.png class 2: run 1 \(28 2\) leaves .* 7 x 4 = 28"):
-        make_image_table(tmp_path, labels)
+        make_image_table(labels, SHAPES)
 
 
-def test_image_table_refuses_a_row_without_a_file(tmp_path, table_file):
-    labels = read_labels(table_file(NEW, "gone.png,1,1 1"))
-    with pytest.raises(LabelError, match=re.escape(str(tmp_path / "gone.png"))):
-        make_image_table(tmp_path, labels)
+def test_image_table_refuses_an_image_without_a_size():
+    with pytest.raises(LabelError, match=r"gone\.png: is in the label table.*no such image file"):
+        make_image_table(make_label_table([("gone.png", 1, "")]), SHAPES)
 
 
-def test_colour_masks_of_one_stem_do_not_write_over_one_another(tmp_path, table_file):
-    for image_id, shape in (("a.jpg", (5, 9)), ("a.png", (7, 4)), ("b.png", (7, 4))):
-        write_image(tmp_path / image_id, np.zeros(shape, np.uint8))
-    labels = read_labels(table_file(NEW, "a.jpg,1,1 1", "a.png,2,28 1", "b.png,2,1 1"))
-    images = make_image_table(tmp_path, labels)
-    write_colour_masks(labels, images, tmp_path / "masks", make_card())
-    masks = {p.name: read_image(p, 3) for p in (tmp_path / "masks").iterdir()}
-    assert {name: m.shape[:2] for name, m in masks.items()} == {
-        "a.jpg.png": (5, 9), "a.png.png": (7, 4), "b.png": (7, 4),
-    }  # fmt: skip
-    assert tuple(masks["a.jpg.png"][0, 0]) == COLOURS[0]
-    assert tuple(masks["a.png.png"][6, 3]) == tuple(masks["b.png"][0, 0]) == COLOURS[1]
+def test_five_overlapping_images_are_named_and_the_rest_counted():
+    labels = make_label_table([(f"{n}.png", c, "3 2") for n in range(7) for c in (1, 2, 3)])
+    assert find_overlaps(labels) == {f"{n}.png": 6 for n in range(7)}
+    with pytest.raises(LabelError, match=r"in 7 images: 0\.png \(6 .*4\.png \(6 pixels\), \.\.\.; a"):
+        refuse_overlaps(labels)
+    with pytest.raises(LabelError, match=r"in 1 images: 0\.png \(6 pixels\); .* model\.head=multilabel"):
+        refuse_overlaps(labels[:3])
+    refuse_overlaps(make_label_table([("a.png", 1, "3 2"), ("a.png", 2, "5 2"), ("b.png", 1, "3 2")]))
 
 
-def test_pairs_go_image_by_image():
-    assert list_pairs(["a", "b"], 2) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+@pytest.fixture
+def run(root):
+    (root / "notebooks" / "experiments" / "mine.yml").write_text(
+        "dataset: crack\nlabels: {validation_fold: 1}\n"
+    )
+    return load_experiment("mine")
 
 
-def test_examples_run_from_small_masks_to_large(table_file):
-    lines = [f"{n}.jpg,1,1 {n}" for n in (50, 10, 40, 20, 30)]
-    labels = read_labels(table_file(NEW, *lines))
-    assert pick_examples(labels, 1, 5) == ["10.jpg", "20.jpg", "30.jpg", "40.jpg", "50.jpg"]
-    assert pick_examples(labels, 1, 3) == ["20.jpg", "30.jpg", "40.jpg"]
-    assert pick_examples(labels, 1, 9) == ["10.jpg", "20.jpg", "30.jpg", "40.jpg", "50.jpg"]
+def write_split(run) -> None:
+    labels = make_label_table([("a.png", 1, "1 2"), ("NA", 1, ""), ("c.png", 1, "9 1")])
+    images = make_image_table(labels, pd.DataFrame({"ImageId": labels["ImageId"], "height": 3, "width": 5}))
+    run.output.mkdir(parents=True)
+    write_labels(labels, run.output / "labels.csv", "2019")
+    images.assign(group=[0, 1, 2], fold=[1, 0, -1]).to_csv(run.output / "images.csv", index=False)
 
 
-@pytest.mark.parametrize(("n_images", "n"), [(2, 1), (3, 2), (4, 3), (4, 4), (2, 3), (1, 1)])
-def test_examples_are_as_many_as_asked_where_there_are_as_many(table_file, n_images, n):
-    lines = [f"{k}.jpg,1,1 {k}" for k in range(1, n_images + 1)]
-    picked = pick_examples(read_labels(table_file(NEW, *lines)), 1, n)
-    assert len(set(picked)) == len(picked) == min(n, n_images)
+def test_the_split_has_the_validation_fold_on_one_side_and_all_else_on_the_other(run):
+    write_split(run)
+    split = load_split(run)
+    assert split.images["ImageId"].tolist() == ["a.png", "NA", "c.png"]
+    assert split.validation["ImageId"].tolist() == ["a.png"]
+    assert split.train["ImageId"].tolist() == ["NA", "c.png"]
+    assert split.train["classes"].tolist() == ["", "1"]
+    assert rows_of(split.labels_of(split.train)) == [("NA", 1, "", False), ("c.png", 1, "9 1", True)]
+    assert len(split.labels) == 3
 
 
-def test_examples_of_class_zero_are_clean(table_file):
-    labels = read_labels(table_file(NEW, "a.jpg,1,1 3"), ["a.jpg", "clean.jpg"])
-    assert pick_examples(labels, 0, 3) == ["clean.jpg"]
-
-
-def test_examples_of_a_class_nobody_has_are_none(table_file):
-    labels = read_labels(table_file(NEW, "a.jpg,2,1 3"))
-    assert pick_examples(labels, 1, 3) == []
+@pytest.mark.parametrize("name", ["images.csv", "labels.csv"])
+def test_a_split_that_is_not_written_yet_names_the_make_target(run, name):
+    write_split(run)
+    (run.output / name).unlink()
+    with pytest.raises(
+        ConfigError, match=rf"output/mine/{name} is missing: `make labels EXPERIMENT=mine` writes"
+    ):
+        load_split(run)

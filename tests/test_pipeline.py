@@ -85,8 +85,8 @@ def test_a_second_make_runs_nothing(project, first_run):
 
 def test_changed_plots_are_drawn_again_and_never_retrain(project, first_run):
     def touch_and_make():
-        for name in ("plots", "run_plots"):
-            (project / "src" / "defectmill" / f"{name}.py").touch()
+        for name in ("figures", "pictures"):
+            (project / "src" / "defectmill" / "viz" / f"{name}.py").touch()
         make(project, "EXPERIMENT=fake")
 
     changed = changed_after(project, touch_and_make)
@@ -96,7 +96,7 @@ def test_changed_plots_are_drawn_again_and_never_retrain(project, first_run):
 
 def test_a_changed_audit_is_made_again_and_never_retrains(project, first_run):
     def touch_and_make():
-        (project / "src" / "defectmill" / "audit" / "census.py").touch()
+        (project / "src" / "defectmill" / "curation" / "audit.py").touch()
         make(project, "EXPERIMENT=fake")
 
     changed = changed_after(project, touch_and_make)
@@ -127,7 +127,7 @@ def test_infer_inspects_a_folder_from_where_make_is_called(project, first_run):
     (project / "my parts" / "broken.JPG").write_bytes(b"no picture")
     words = ("infer", "EXPERIMENT=fake", "IMAGES=my parts", "OUT=my findings")
     said = make(project, *words)
-    assert "5 pictures, 1 of them could not be read" in said
+    assert "5 images, 1 of them could not be read" in said
     made = sorted(p.name for p in (project / "my findings").iterdir())
     assert made == ["defects.csv", "masks", "overlays", "runs.csv", "skipped.csv"]
     runs = read_labels(project / "my findings" / "runs.csv")
@@ -147,7 +147,7 @@ def test_infer_says_what_is_missing_without_a_kernel(project, first_run):
 def test_a_failing_notebook_leaves_no_product_and_is_redone(project, first_run):
     notebook = project / "notebooks" / "05_report.ipynb"
     whole = notebook.read_text()
-    notebook.write_text(whole.replace("plots.plot_scores(", "plots.no_such_plot("))
+    notebook.write_text(whole.replace("figures.plot_scores(", "figures.no_such_plot("))
     said = make(project, "EXPERIMENT=fake", succeeds=False)
     assert "no_such_plot" in said
     assert "05_report.ipynb failed in cell" in said
@@ -161,7 +161,7 @@ def test_a_wrong_name_is_named_with_the_nearest(project):
     assert "no experiment 'sampel'; did you mean 'sample'?" in said
     assert not (project / "output" / "sampel").exists()
     said = make(project, "EXPERIMENT=fake", "SET=training.epoch=3", succeeds=False)
-    assert "unknown knob 'training.epoch'; did you mean 'epochs'?" in said
+    assert "unknown setting 'training.epoch'; did you mean 'training.epochs'?" in said
     said = make(project, "EXPERIMENT=fake", "SET=training.epochs=many", succeeds=False)
     assert "'training.epochs' = 'many'" in said
     make(project, "EXPERIMENT=fake")

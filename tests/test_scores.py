@@ -6,28 +6,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.labels import draw_masks
+from defectmill.labels import draw_masks, make_label_table
 from defectmill.scores import (
+    competition_score,
     count_pixels,
     count_runs,
     dice_by_image,
     dice_from_counts,
     dice_per_class,
     mean_dice,
-    pooled_dice,
-    soft_pixel_counts,
+    micro_dice,
 )
 
-
-def table_of(*runs: tuple[str, int, str]) -> pd.DataFrame:
-    table = pd.DataFrame(runs, columns=["ImageId", "ClassId", "EncodedPixels"])
-    return table.assign(hasMask=table["EncodedPixels"] != "")
+PAIRS = [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 1), ("c", 2)]
 
 
-TRUTH = table_of(("a", 1, "1 4"), ("a", 2, ""), ("b", 1, ""), ("b", 2, "9 2"), ("c", 1, ""),
-                 ("c", 2, ""))  # fmt: skip
-GUESS = table_of(("a", 1, "3 4"), ("a", 2, "11 2"), ("b", 1, ""), ("b", 2, ""), ("c", 1, ""),
-                 ("c", 2, ""))  # fmt: skip
+def table_of(*runs: str) -> pd.DataFrame:
+    return make_label_table((*pair, rle) for pair, rle in zip(PAIRS, runs, strict=True))
+
+
+TRUTH = table_of("1 4", "", "", "9 2", "", "")
+GUESS = table_of("3 4", "11 2", "", "", "", "")
 
 
 def drawn(table: pd.DataFrame) -> np.ndarray:
@@ -36,14 +35,7 @@ def drawn(table: pd.DataFrame) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("both", "truth", "predicted", "dice"),
-    [
-        (0, 0, 0, 1.0),
-        (0, 4, 0, 0.0),
-        (0, 0, 4, 0.0),
-        (2, 4, 4, 0.5),
-        (4, 4, 4, 1.0),
-        (1, 3, 1, 0.5),
-    ],
+    [(0, 0, 0, 1.0), (0, 4, 0, 0.0), (0, 0, 4, 0.0), (2, 4, 4, 0.5), (4, 4, 4, 1.0), (1, 3, 1, 0.5)],
 )
 def test_dice_of_one_pair(both, truth, predicted, dice):
     assert dice_from_counts(both, truth, predicted) == dice
@@ -52,9 +44,10 @@ def test_dice_of_one_pair(both, truth, predicted, dice):
 def test_mean_dice_is_over_every_image_and_class():
     # a1 2*2/8, a2 false alarm, b1 empty, b2 missed, c1 and c2 empty.
     assert mean_dice(drawn(TRUTH), drawn(GUESS)) == (0.5 + 0 + 1 + 0 + 1 + 1) / 6
+    assert competition_score(*count_runs(TRUTH, GUESS)) == (0.5 + 0 + 1 + 0 + 1 + 1) / 6
 
 
-def test_one_picture_scores_like_a_batch_of_one():
+def test_one_image_scores_like_a_batch_of_one():
     truth, guess = drawn(TRUTH)[0], drawn(GUESS)[0]
     assert mean_dice(truth, guess) == mean_dice(truth[None], guess[None]) == 0.25
 
@@ -67,13 +60,13 @@ def test_runs_and_pixels_are_counted_alike():
     np.testing.assert_array_equal(from_runs[0], [[2, 0], [0, 0], [0, 0]])
 
 
-def test_all_background_answer_scores_zero_per_class():
+def test_predicting_only_background_scores_zero_per_class():
     truth = np.zeros((2, 3, 5, 2), np.uint8)
     truth[0, 1, 2, 0] = truth[1, 0, :, 1] = 1
     assert dice_per_class(truth, np.zeros_like(truth)).tolist() == [0.0, 0.0]
 
 
-def test_pooled_dice_adds_up_before_it_divides():
+def test_micro_dice_adds_up_before_it_divides():
     truth, guess = np.zeros((2, 2, 3, 2, 1), np.uint8)
     truth[0], guess[0] = 1, 1
     truth[1, 0, 0] = 1
@@ -83,8 +76,8 @@ def test_pooled_dice_adds_up_before_it_divides():
 
 def test_class_on_neither_side_is_not_measured():
     both = np.array([[1, 0]])
-    pooled = pooled_dice(both, np.array([[2, 0]]), np.array([[2, 0]]))
-    np.testing.assert_array_equal(pooled, [0.5, np.nan])
+    dice = micro_dice(both, np.array([[2, 0]]), np.array([[2, 0]]))
+    np.testing.assert_array_equal(dice, [0.5, np.nan])
 
 
 def test_large_areas_do_not_overflow():
@@ -117,17 +110,3 @@ def test_worst_image_comes_first_and_clean_ones_are_out():
 def test_tables_of_other_length_are_refused():
     with pytest.raises(ValueError, match="zip"):
         count_runs(TRUTH, GUESS.iloc[:-1])
-
-
-def test_soft_pixel_counts_by_hand_beside_background_alone():
-    truth = np.zeros((2, 3, 2), np.uint8)
-    truth[0, 0, 0] = truth[1, 2, 1] = 1
-    probs = np.zeros((2, 3, 2))
-    probs[0, 0] = 0.7, 0.1  # right: 0.7
-    probs[0, 1] = 0.2, 0.2  # background: 0.6
-    pairs = [(probs, truth), (probs * 0, truth * 0)]
-    one_a_pixel = soft_pixel_counts(pairs, exclusive=True)
-    np.testing.assert_allclose(one_a_pixel, [[0.7 + 0.6 + 3 + 0, 4, 6], [6, 6, 6]])
-    one_a_class = soft_pixel_counts(pairs, exclusive=False)
-    np.testing.assert_allclose(one_a_class, [[0.7 + 0.9 + 0.8 + 0.8 + 7, 10, 12], [12, 12, 12]])
-    assert soft_pixel_counts([], exclusive=True).shape == (0, 3)

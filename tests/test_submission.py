@@ -9,10 +9,11 @@ from defectmill.labels import read_csv
 from defectmill.submission import (
     SubmissionError,
     check_submission,
-    read_pair_of_tables,
+    read_aligned,
     score_submission,
     write_submission,
 )
+from fake_competition import make_info
 
 OLD = "ImageId_ClassId,EncodedPixels"
 NOW = "ImageId,EncodedPixels,ClassId"
@@ -35,7 +36,7 @@ def sample_now(table_file):
 
 
 def test_submission_has_the_rows_and_the_order_of_the_sample(sample, tmp_path):
-    csv = tmp_path / "out" / "answer.csv"
+    csv = tmp_path / "out" / "submission.csv"
     write_submission(predictions(("a.jpg", 2, "2 4"), ("b_1.jpg", 1, "1 15")), csv, sample)
     assert csv.read_bytes() == (
         b"ImageId_ClassId,EncodedPixels\nb_1.jpg_1,1 15\nb_1.jpg_2,\na.jpg_1,\na.jpg_2,2 4\n"
@@ -44,34 +45,43 @@ def test_submission_has_the_rows_and_the_order_of_the_sample(sample, tmp_path):
 
 
 def test_todays_layout_has_a_row_for_each_class(sample_now, tmp_path):
-    csv = tmp_path / "answer.csv"
+    csv = tmp_path / "submission.csv"
     write_submission(predictions(("a.jpg", 2, "2 4")), csv, sample_now)
     assert csv.read_text() == f"{NOW}\nb_1.jpg,,1\nb_1.jpg,,2\na.jpg,,1\na.jpg,2 4,2\n"
     check_submission(csv, sample_now, IMAGES)
 
 
+def test_classes_are_those_of_the_dataset_beside_the_sample(sample_now, tmp_path):
+    (tmp_path / "dataset.json").write_text(make_info(n_classes=3).model_dump_json())
+    csv = tmp_path / "submission.csv"
+    write_submission(predictions(("b_1.jpg", 1, "1 15")), csv, sample_now)
+    rows = ["b_1.jpg,1 15,1", "b_1.jpg,,2", "b_1.jpg,,3", "a.jpg,,1", "a.jpg,,2", "a.jpg,,3"]
+    assert csv.read_text().splitlines() == [NOW, *rows]
+    check_submission(csv, sample_now, IMAGES)
+
+
 def test_every_run_cell_is_plain_numbers(sample, tmp_path):
-    csv = tmp_path / "answer.csv"
+    csv = tmp_path / "submission.csv"
     write_submission(predictions(("a.jpg", 2, "2 4 9 1")), csv, sample)
     for runs in read_csv(csv)["EncodedPixels"]:
         assert re.fullmatch(r"(\d+ \d+( \d+ \d+)*)?", runs)
 
 
-def test_no_prediction_at_all_is_an_empty_answer(sample, tmp_path):
-    csv = tmp_path / "answer.csv"
+def test_no_prediction_at_all_is_an_empty_submission(sample, tmp_path):
+    csv = tmp_path / "submission.csv"
     write_submission(predictions(), csv, sample)
     assert read_csv(csv)["EncodedPixels"].tolist() == [""] * 4
 
 
 def test_no_prediction_and_a_sample_without_classes_is_refused(sample_now, tmp_path):
     with pytest.raises(SubmissionError, match=re.escape(f"{sample_now} does not tell its classes")):
-        write_submission(predictions(), tmp_path / "answer.csv", sample_now)
+        write_submission(predictions(), tmp_path / "submission.csv", sample_now)
 
 
 def test_a_sample_that_asks_for_nothing_is_refused(table_file, tmp_path):
     empty = table_file(OLD, name="sample_submission.csv")
     with pytest.raises(SubmissionError, match="asks for no image"):
-        write_submission(predictions(), tmp_path / "answer.csv", empty)
+        write_submission(predictions(), tmp_path / "submission.csv", empty)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +94,14 @@ def test_a_sample_that_asks_for_nothing_is_refused(table_file, tmp_path):
 )
 def test_prediction_that_would_be_lost_is_refused(sample, tmp_path, rows, offence):
     with pytest.raises(SubmissionError, match=offence):
-        write_submission(predictions(*rows), tmp_path / "answer.csv", sample)
-    assert not (tmp_path / "answer.csv").exists()
+        write_submission(predictions(*rows), tmp_path / "submission.csv", sample)
+    assert not (tmp_path / "submission.csv").exists()
 
 
 def test_sample_with_a_byte_order_mark_keeps_its_layout(table_file, tmp_path):
     marked = table_file(OLD, "a.jpg_1,1 1", "a.jpg_2,1 1", bom=True)
-    write_submission(predictions(("a.jpg", 2, "2 4")), tmp_path / "answer.csv", marked)
-    assert (tmp_path / "answer.csv").read_text() == f"{OLD}\na.jpg_1,\na.jpg_2,2 4\n"
+    write_submission(predictions(("a.jpg", 2, "2 4")), tmp_path / "submission.csv", marked)
+    assert (tmp_path / "submission.csv").read_text() == f"{OLD}\na.jpg_1,\na.jpg_2,2 4\n"
 
 
 GOOD = ["b_1.jpg_1,1 3", "b_1.jpg_2,", "a.jpg_1,", "a.jpg_2,2 4 9 1"]
@@ -110,7 +120,7 @@ def test_rows_may_come_in_any_order(table_file, sample):
         ([*GOOD, "a.jpg_3,"], "row 6: a.jpg class 3 is not asked for"),
         ([*GOOD, "a.jpg_0,"], "row 6: a.jpg class 0 is not asked for"),
         ([*GOOD, "c.jpg_1,"], "row 6: c.jpg class 1 is not asked for"),
-        (["b_1.jpg_1,1 16"], "row 2: b_1.jpg class 1: run 1 (1 16) leaves the picture of 3 x 5"),
+        (["b_1.jpg_1,1 16"], "row 2: b_1.jpg class 1: run 1 (1 16) leaves the image of 3 x 5"),
         (["b_1.jpg_1,1 3 2 1"], "row 2: b_1.jpg class 1: run 2 (2 1) overlaps run 1 (1 3)"),
         (["b_1.jpg_1,4 1 2 1"], "row 2: b_1.jpg class 1: run 2 (2 1) is not sorted"),
         (["b_1.jpg_1,1 0"], "row 2: b_1.jpg class 1: run 1 (1 0) is not positive"),
@@ -127,7 +137,7 @@ def test_offence_is_named_with_file_and_row(table_file, sample, rows, offence):
     assert offence in str(caught.value)
 
 
-def test_answer_in_the_other_layout_is_refused(table_file, sample):
+def test_a_submission_in_the_other_layout_is_refused(table_file, sample):
     csv = table_file(NOW, *[f"{i},,{c}" for i in ("b_1.jpg", "a.jpg") for c in (1, 2)])
     with pytest.raises(SubmissionError, match=r"row 1: has the current layout, .* the 2019"):
         check_submission(csv, sample, IMAGES)
@@ -143,28 +153,28 @@ SOLUTION = ["b_1.jpg_1,1 4", "b_1.jpg_2,", "a.jpg_1,", "a.jpg_2,9 2"]
 
 def test_score_is_that_of_the_competition(table_file):
     solution = table_file(OLD, *SOLUTION, name="solution.csv")
-    answer = table_file(OLD, "a.jpg_2,", "b_1.jpg_1,3 4", "b_1.jpg_2,", "a.jpg_1,1 1")
-    assert score_submission(answer, solution) == (0.5 + 1 + 0 + 0) / 4
+    submission = table_file(OLD, "a.jpg_2,", "b_1.jpg_1,3 4", "b_1.jpg_2,", "a.jpg_1,1 1")
+    assert score_submission(submission, solution) == (0.5 + 1 + 0 + 0) / 4
 
 
-def test_solution_scores_one_and_the_empty_answer_its_floor(table_file):
+def test_the_solution_scores_one_and_the_empty_submission_its_floor(table_file):
     solution = table_file(OLD, *SOLUTION, name="solution.csv")
     empty = table_file(OLD, *[line.partition(",")[0] + "," for line in SOLUTION])
     assert score_submission(solution, solution) == 1.0
     assert score_submission(empty, solution) == 0.5
 
 
-def test_layouts_of_answer_and_solution_may_differ(table_file):
+def test_layouts_of_submission_and_solution_may_differ(table_file):
     solution = table_file("ImageId,ClassId,EncodedPixels", "b.jpg,1,1 4", name="solution.csv")
-    answer = table_file(OLD, "b.jpg_1,3 4", "b.jpg_2,", "clean.jpg_1,", "clean.jpg_2,5 1")
-    assert score_submission(answer, solution) == (0.5 + 1 + 1 + 0) / 4
+    submission = table_file(OLD, "b.jpg_1,3 4", "b.jpg_2,", "clean.jpg_1,", "clean.jpg_2,5 1")
+    assert score_submission(submission, solution) == (0.5 + 1 + 1 + 0) / 4
 
 
 def test_tables_come_in_the_order_of_the_solution(table_file):
     solution = table_file(OLD, *SOLUTION, name="solution.csv")
-    truth, answer = read_pair_of_tables(table_file(OLD, *SOLUTION[::-1]), solution)
+    truth, predicted = read_aligned(table_file(OLD, *SOLUTION[::-1]), solution)
     assert truth["ImageId"].tolist() == ["b_1.jpg", "b_1.jpg", "a.jpg", "a.jpg"]
-    pd.testing.assert_frame_equal(truth, answer)
+    pd.testing.assert_frame_equal(truth, predicted)
 
 
 @pytest.mark.parametrize(
@@ -178,12 +188,18 @@ def test_tables_come_in_the_order_of_the_solution(table_file):
         (["b_1.jpg_1,4", *SOLUTION[1:]], "row 2: b_1.jpg class 1: not 'start length' pairs"),
     ],
 )
-def test_answer_that_cannot_be_scored_is_named(table_file, rows, offence):
+def test_a_submission_that_cannot_be_scored_is_named(table_file, rows, offence):
     csv, solution = table_file(OLD, *rows), table_file(OLD, *SOLUTION, name="solution.csv")
     with pytest.raises(SubmissionError) as caught:
         score_submission(csv, solution)
     assert str(csv) in str(caught.value)
     assert offence in str(caught.value)
+
+
+def test_an_empty_submission_lacks_every_row_of_a_solution_that_lists_defects_only(table_file):
+    solution = table_file(OLD, "b_1.jpg_1,1 4", name="solution.csv")
+    with pytest.raises(SubmissionError, match=r"1 rows are missing, the first b_1\.jpg class 1"):
+        score_submission(table_file(OLD), solution)
 
 
 def test_solution_without_rows_is_refused(table_file):

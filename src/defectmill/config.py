@@ -1,63 +1,99 @@
-"""Experiments: every knob of a run, read from notebooks/experiments/<name>.yml.
+"""Experiments: every setting of a run, read from notebooks/experiments/<name>.yml.
 
-A file holds overrides of the defaults below and nothing else; an unknown knob is an error.
+A file holds overrides of the defaults in settings.py and nothing else. A setting that is unknown, or that
+does not apply to the chosen network, data mode or schedule, is an error.
 """
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import Field, ValidationError
 
-from defectmill.cards import Card
-from defectmill.catalog import CARDS
-from defectmill.knobs import DataKnobs, Knobs, LabelKnobs, ModelKnobs, PredictKnobs, TrainingKnobs
+from defectmill import files
+from defectmill.dataset_info import DatasetInfo, load_dataset_info, nearest
+from defectmill.files import DefectmillError, write_if_changed
+from defectmill.settings import (
+    CropData,
+    Data,
+    DataSettings,
+    LabelSettings,
+    Model,
+    ModelSettings,
+    NotNegative,
+    PredictSettings,
+    ScheduleSettings,
+    Settings,
+    TrainingSettings,
+    UnetSettings,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
+# Settings of earlier versions -> what is written now.
+RENAMED = {
+    "labels.held_out": "labels.validation_fold",
+    "training.encoder_rate": "model.encoder_rate",
+    "training.warmup_steps": "training.schedule.warmup_steps",
+    "training.reducer_factor": "training.schedule.factor",
+    "training.reducer_patience": "training.schedule.patience",
+    "training.loss.flat_dice": "training.loss.batch_dice",
+    "predict.tile": "predict.tiles.shape",
+    "predict.overlap": "predict.tiles.overlap",
+}
+# Section -> the setting that chooses its class, and the class of each choice; the first is the default.
+CHOICES: dict[str, tuple[str, dict[str, type[Settings]]]] = {
+    section: (choice, {kind.model_fields[choice].default: kind for kind in get_args(union)})
+    for section, choice, union in (
+        ("data", "mode", DataSettings),
+        ("model", "name", ModelSettings),
+        ("training.schedule", "name", ScheduleSettings),
+    )
+}
 
 
-class ConfigError(ValueError):
-    """A wrong experiment, knob, value or dataset, named, with the nearest right one."""
+class ConfigError(DefectmillError):
+    """A wrong experiment, setting, value or dataset, named, with the nearest right one."""
 
 
-class Experiment(Knobs):
-    """A named set of knobs."""
+class Experiment(Settings):
+    """A named set of settings, and what is known of its dataset."""
 
     name: str
     dataset: str
     about: str = ""
     cost: str = ""
     score: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
-    labels: LabelKnobs = LabelKnobs()
-    data: DataKnobs = DataKnobs()
-    model: ModelKnobs = ModelKnobs()
-    training: TrainingKnobs = TrainingKnobs()
-    predict: PredictKnobs = PredictKnobs()
-
-    @property
-    def card(self) -> Card:
-        return load_card(self.dataset)
+    seed: NotNegative = 0
+    labels: LabelSettings = LabelSettings()
+    data: Data = CropData()
+    model: Model = UnetSettings()
+    training: TrainingSettings = TrainingSettings()
+    predict: PredictSettings = PredictSettings()
+    info: Annotated[DatasetInfo, Field(exclude=True)]
 
     @property
     def input(self) -> Path:
-        return ROOT / "input" / self.dataset
+        return files.ROOT / "input" / self.dataset
 
     @property
     def output(self) -> Path:
-        return ROOT / "output" / self.name
+        return files.ROOT / "output" / self.name
 
     @property
     def submission(self) -> Path:
-        return ROOT / "submissions" / f"{self.name}.csv"
+        return files.ROOT / "submissions" / f"{self.name}.csv"
+
+    def require(self, path: Path, target: str) -> Path:
+        """Give `path` back where it exists; else ConfigError names the make target that writes it."""
+        if not path.exists():
+            raise ConfigError(f"{path} is missing: `make {target} EXPERIMENT={self.name}` writes it")
+        return path
 
 
 def list_experiments() -> list[str]:
     """Names of all experiment files, sorted."""
-    return sorted(p.stem for p in (ROOT / "notebooks" / "experiments").glob("*.yml"))
+    return sorted(p.stem for p in (files.ROOT / "notebooks" / "experiments").glob("*.yml"))
 
 
 def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Experiment:
@@ -65,135 +101,133 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
 
     Args:
         name: of a file in notebooks/experiments, without .yml.
-        overrides: knobs over the file's, nested or dotted: {"training.epochs": 3}.
+        overrides: settings over the file's, nested or dotted: {"training.epochs": 3}. Where one chooses
+            another network, data mode or schedule, the file's settings of the former choice are dropped.
     Raises:
-        ConfigError: unknown experiment, knob or dataset (with the nearest right name), or a
-            value of the wrong type.
+        ConfigError: unknown experiment, setting or dataset (with the nearest right name), a setting that
+            does not apply or has another name now, or a value of the wrong type.
     """
-    path = ROOT / "notebooks" / "experiments" / f"{name}.yml"
+    path = files.ROOT / "notebooks" / "experiments" / f"{name}.yml"
     if name not in list_experiments():
-        raise ConfigError(f"no experiment {name!r}{_nearest(name, list_experiments())}")
+        raise ConfigError(f"no experiment {name!r}{nearest(name, list_experiments())}")
     try:
-        knobs = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
-    if not isinstance(knobs, dict):
-        raise ConfigError(f"{path}: holds {type(knobs).__name__}, not knobs")
-    for key, value in (overrides or {}).items():
-        _set_knob(knobs, key.split("."), value, key)
-    if "name" in knobs:
-        raise ConfigError(f"{path}: knob 'name' = {knobs['name']!r}: the file's name gives it")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds {type(values).__name__}, not settings")
+    flat, choices = _flatten(overrides or {}), [f"{s}.{choice}" for s, (choice, _) in CHOICES.items()]
+    for key in sorted(flat, key=lambda key: key not in choices):  # what a choice drops is set after it
+        set_value(values, key, flat[key])
+    for given in values.keys() & {"name", "info"}:
+        raise ConfigError(
+            f"{path}: setting {given!r} = {values[given]!r}: the file's name or its dataset gives it"
+        )
+    if not isinstance(values.get("dataset"), str):
+        raise ConfigError(f"{path}: setting 'dataset' = {values.get('dataset')!r}: not the name of a dataset")
     try:
-        experiment = Experiment.model_validate({**knobs, "name": name})
+        info = load_dataset_info(values["dataset"])
+        experiment = Experiment.model_validate({**values, "name": name, "info": info})
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from error
-    _ = experiment.card
+        raise ConfigError(f"{path}: {'; '.join(map(_explain, error.errors()))}") from error
+    except DefectmillError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    once = not isinstance(experiment.data, CropData) and not experiment.training.steps
+    if once and "defect_share" in experiment.data.model_fields_set:
+        raise ConfigError(
+            f"{path}: setting 'data.defect_share' does not apply where whole images are shown once each; "
+            "it applies with data.mode=crop or training.steps > 0"
+        )
     return experiment
 
 
-def load_card(dataset: str) -> Card:
-    """Find the card of a dataset: the project's own, else input/<dataset>/dataset.json.
-
-    The file is the card as it was when the folder was made; of a dataset of the project only what
-    its adapter found out counts (notes, partial, layout). Before an adapter has run, the card of
-    a dataset of yours is input/<dataset>/card.json.
-
-    Raises:
-        ConfigError: there is neither, or the file is no card.
-    """
-    folder = ROOT / "input" / dataset
-    path = folder / "dataset.json"
-    if not path.is_file() and dataset in CARDS:
-        return CARDS[dataset]
-    if not path.is_file():
-        path = folder / "card.json"
-    if not path.is_file():
-        raise ConfigError(
-            f"no dataset {dataset!r}{_nearest(dataset, CARDS)}; your own needs "
-            f"{folder / 'dataset.json'} first"
-        )
-    try:
-        card = Card.model_validate_json(path.read_text())
-    except ValidationError as error:
-        raise ConfigError(f"{path}: not a dataset card: {error}") from error
-    if dataset not in CARDS:
-        return card
-    return CARDS[dataset].model_copy(
-        update={k: getattr(card, k) for k in ("notes", "partial", "layout")}
-    )
+def set_value(values: dict, key: str, value: Any) -> None:
+    """Set a dotted setting; another choice drops the settings of the former one."""
+    *sections, last = key.split(".")
+    for part in sections:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"setting {key!r}: {part!r} has no settings inside")
+    choice, options = CHOICES.get(".".join(sections), ("", {}))
+    if options and last == choice and value != values.get(choice, next(iter(options))):
+        shared = set.intersection(*(set(kind.model_fields) for kind in options.values()))
+        for other in values.keys() - shared:
+            del values[other]
+    values[last] = value
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
-    """Read make's SET: "training.epochs=3 data.shape=[64,96]"; blanks part the knobs."""
+    """Read make's SET: "training.epochs=3 data.shape=[64,96]", settings separated by spaces."""
     overrides = {}
     for word in text.split():
         key, equals, value = word.partition("=")
         if not (key and equals and value):
-            raise ConfigError(f"SET takes knob=value, not {word!r}")
+            raise ConfigError(f"SET takes setting=value, not {word!r}")
         try:
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"SET {word!r}: not a value; it may hold no blank") from error
+            raise ConfigError(f"SET {word!r}: not a value; it may hold no space") from error
     return overrides
 
 
-def write_stage_knobs(experiment: Experiment, folder: Path) -> None:
-    """Write the knobs of each stage, touching only files whose content changes.
+def write_stage_settings(experiment: Experiment) -> None:
+    """Write output/<experiment>/settings/<stage>.json, touching only files whose content changes.
 
     make rebuilds a stage when its file is newer: a new threshold grid never retrains.
     """
     shared = {"dataset": experiment.dataset, "seed": experiment.seed}
+    settings = experiment.model_dump(mode="json")
     stages = {
-        "labels": {**shared, "labels": experiment.labels.model_dump(mode="json")},
-        "train": {
-            **shared,
-            **{k: getattr(experiment, k).model_dump(mode="json") for k in
-               ("data", "model", "training")},
-        },
-        "predict": experiment.predict.model_dump(mode="json"),
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    for stage, knobs in stages.items():
-        write_changed(folder / f"{stage}.json", json.dumps(knobs, indent=1) + "\n")
+        "labels": {**shared, "labels": settings["labels"]},
+        "train": {**shared, **{key: settings[key] for key in ("data", "model", "training")}},
+        "predict": settings["predict"],
+    }
+    for stage, values in stages.items():
+        path = experiment.output / "settings" / f"{stage}.json"
+        write_if_changed(path, json.dumps(values, indent=1) + "\n")
 
 
-def write_changed(path: Path, text: str) -> None:
-    """Write a file whole, or leave it untouched where it says the same: make goes by its time."""
-    if not path.is_file() or path.read_text() != text:
-        work = path.with_name(path.name + ".part")
-        work.write_text(text)
-        work.replace(path)
+def _flatten(overrides: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in overrides.items():
+        name = f"{above}{key}"
+        flat |= _flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
-def _set_knob(knobs: dict, path: list[str], value: Any, key: str) -> None:
-    for part in path[:-1]:
-        knobs = knobs.setdefault(part, {})
-        if not isinstance(knobs, dict):
-            raise ConfigError(f"knob {key!r}: {part!r} has no knobs inside")
-    last = path[-1]
-    if isinstance(value, Mapping) and isinstance(knobs.get(last), dict):
-        for inner, inner_value in value.items():
-            _set_knob(knobs[last], [inner], inner_value, f"{key}.{inner}")
-    else:
-        knobs[last] = value
+def _explain(offence: Any) -> str:
+    """Say what is wrong with a setting, and what is right, from one error of pydantic's."""
+    place, chosen = [str(part) for part in offence["loc"] if part != "[key]"], ""
+    for section in CHOICES:
+        depth = section.count(".") + 1
+        if ".".join(place[:depth]) == section and len(place) > depth:
+            chosen = place.pop(depth)  # pydantic names the chosen class there
+    name = ".".join(place)
+    above, _, last = name.rpartition(".")
+    if name in RENAMED:
+        return f"setting {name!r} is now {RENAMED[name]!r}"
+    if offence["type"] == "extra_forbidden":
+        choice, options = CHOICES.get(above, ("", {}))
+        fits = [f"{above}.{choice}={option}" for option, kind in options.items() if last in kind.model_fields]
+        if not fits:
+            return f"unknown setting {name!r}{nearest(name, dict.fromkeys(_all_settings()))}"
+        fitting = " and ".join(fits)
+        return f"setting {name!r} does not apply to {above}.{choice}={chosen}; it applies to {fitting}"
+    choice, options = CHOICES.get(name, ("", {}))
+    if offence["type"] == "union_tag_invalid":
+        given = offence["ctx"]["tag"]
+        return f"setting {f'{name}.{choice}'!r} = {given!r}{nearest(given, options)}"
+    if options and not isinstance(offence["input"], dict):
+        return f"setting {name!r} = {offence['input']!r} is a section: {name}.{choice} chooses it"
+    return f"setting {name!r} = {offence['input']!r}: {offence['msg']}"
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    lines = []
-    for offence in error.errors():
-        knob = ".".join(str(part) for part in offence["loc"])
-        if offence["type"] == "extra_forbidden":
-            section: Any = Experiment
-            for part in offence["loc"][:-1]:
-                section = section.model_fields[part].annotation
-            nearest = _nearest(str(offence["loc"][-1]), section.model_fields)
-            lines.append(f"unknown knob {knob!r}{nearest}")
-        else:
-            lines.append(f"knob {knob!r} = {offence['input']!r}: {offence['msg']}")
-    return f"{path}: " + "; ".join(lines)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
+def _all_settings(section: type[Settings] = Experiment, above: str = "") -> list[str]:
+    """Dotted names of all sections and settings, those of every choice among them."""
+    names: list[str] = []
+    for key, field in section.model_fields.items():
+        names.append(f"{above}{key}")
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Settings):
+                names += _all_settings(kind, f"{above}{key}.")
+    return names

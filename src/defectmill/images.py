@@ -1,21 +1,26 @@
-"""Pictures: read them, resize them, tell twins.
+"""Images and colour masks: read, write, resize, tint.
 
 Only this module knows that OpenCV orders colours blue-green-red and sizes (width, height).
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from defectmill.dataset_info import Colour
+from defectmill.files import DefectmillError
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+BLACK: Colour = (0, 0, 0)  # background in a colour mask
+COPY_MARK = "__"  # in the name of an augmented copy
 
 
-class ImageError(ValueError):
-    """A picture that cannot be used, with its file name."""
+class ImageError(DefectmillError):
+    """An image that cannot be used, with its file name."""
 
 
 def list_images(folder: Path) -> list[str]:
@@ -31,23 +36,33 @@ def name_masks(image_ids: Iterable[str]) -> dict[str, str]:
     Names that differ in their case alone count as one: some file systems cannot tell them apart.
     """
     names = {image_id: Path(image_id).stem for image_id in image_ids}
-    while True:
+    shared = list(names)
+    while shared:
         uses = Counter(name.casefold() for name in names.values())
-        shared = [i for i, n in names.items() if n != i and uses[n.casefold()] > 1]
-        if not shared:
-            return names
+        shared = [i for i, name in names.items() if name != i and uses[name.casefold()] > 1]
         names.update({i: i for i in shared})
+    return names
+
+
+def copy_name(transform: str, image_id: str) -> str:
+    """Name an augmented copy of an image, so that it stays with its original in one group."""
+    return f"{transform}{COPY_MARK}{image_id}.png"
+
+
+def original_of(image_id: str) -> str:
+    """Image id of which this one, by its name, is an augmented copy; "" where the name tells of none."""
+    return image_id.partition(COPY_MARK)[2].removesuffix(".png")
 
 
 def read_image(path: Path, channels: int = 1) -> np.ndarray:
-    """Read a picture by its content, whatever its suffix says.
+    """Read an image by its content, whatever its suffix says.
 
     Args:
         channels: 1 for grey, 3 for red-green-blue.
     Returns:
         (H, W, channels) uint8.
     Raises:
-        ImageError: the file is missing, no picture, cut short, or of over 2^30 pixels.
+        ImageError: the file is missing, no image, cut short, or of over 2^30 pixels.
     """
     try:
         data = np.fromfile(path, np.uint8)
@@ -62,30 +77,25 @@ def decode_image(data: np.ndarray, path: Path, channels: int = 1) -> np.ndarray:
     try:
         image = cv2.imdecode(data, flag) if data.size else None
     except cv2.error as error:  # too many pixels
-        raise ImageError(f"{path}: not a readable picture ({error.err})") from error
+        raise ImageError(f"{path}: not a readable image ({error.err})") from error
     if image is None:
-        raise ImageError(f"{path}: not a readable picture ({data.size} bytes)")
+        raise ImageError(f"{path}: not a readable image ({data.size} bytes)")
     return image[:, :, None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_shape(path: Path) -> tuple[int, int]:
-    """Read a picture's (height, width) off its header, without decoding it.
-
-    Raises:
-        ImageError: the file is missing or no picture.
-    """
+    """Read an image's (height, width) from its header alone; ImageError where there is no image."""
     try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
+        with Image.open(path) as image:
+            return image.height, image.width
     except (OSError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not a readable picture ({error})") from error
+        raise ImageError(f"{path}: not a readable image ({error})") from error
 
 
 def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
     """Write (H, W), (H, W, 1) or (H, W, 3) red-green-blue uint8; the suffix gives the format.
 
-    Raises:
-        ImageError: another dtype, or a suffix that is no picture format.
+    Raises ImageError for another dtype or suffix. `quality` is JPEG's, 0..100.
     """
     try:
         path.write_bytes(encode_image(image, path.suffix, quality))
@@ -96,7 +106,7 @@ def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
 def encode_image(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
     """As `write_image`, into bytes."""
     if image.dtype != np.uint8:
-        raise ImageError(f"a picture is uint8, not {image.dtype}")
+        raise ImageError(f"an image is uint8, not {image.dtype}")
     if image.ndim == 3 and image.shape[2] == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
@@ -107,45 +117,75 @@ def encode_image(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
     return data.tobytes()
 
 
-def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def resize_image(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Resize (H, W, C) uint8 or float32 to `shape`; averages when it shrinks."""
-    if image.shape[:2] == tuple(shape):
-        return image
     shrinks = shape[0] * shape[1] < image.shape[0] * image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return _resize(image, shape, how)
+    return _resize(image, shape, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def resize_masks(masks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def resize_masks(masks: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Resize (H, W, C) uint8 masks to `shape` by the nearest pixel: no new values."""
-    if masks.shape[:2] == tuple(shape):
-        return masks
     return _resize(masks, shape, cv2.INTER_NEAREST)
 
 
-def picture_print(image: np.ndarray, side: int = 64) -> np.ndarray:
-    """Summarise a picture's fine structure, to tell near-duplicates by their inner product.
-
-    The slow lighting is taken away (Gaussian, 2 pixels of `side`): it makes different parts
-    alike. Source: measured on the magnetic tiles, see `folds`.
-
-    Args:
-        image: (H, W, C) uint8; the first channel counts.
-    Returns:
-        (side * side,) float32 of mean 0 and norm 1; zeros for a picture without structure.
-    """
-    small = resize_image(image[:, :, :1], (side, side))[:, :, 0].astype(np.float32)
-    small -= cv2.GaussianBlur(small, (0, 0), 2)
-    small -= small.mean()
-    norm = float(np.linalg.norm(small))
-    faint = 0.05 * side
-    return (small / norm if norm > faint else np.zeros_like(small)).ravel()
-
-
-def _resize(array: np.ndarray, shape: tuple[int, int], how: int) -> np.ndarray:
+def _resize(array: np.ndarray, shape: Sequence[int], how: int) -> np.ndarray:
+    height, width = shape
+    if array.shape[:2] == (height, width):
+        return array
     # By four channels: INTER_AREA takes no more.
     parts = [
-        cv2.resize(array[:, :, c : c + 4], (shape[1], shape[0]), interpolation=how)
+        cv2.resize(array[:, :, c : c + 4], (width, height), interpolation=how)
         for c in range(0, array.shape[2], 4)
     ]
-    return np.concatenate([part.reshape(*shape, -1) for part in parts], axis=2)
+    return np.concatenate([part.reshape(height, width, -1) for part in parts], axis=2)
+
+
+def overlay(
+    image: np.ndarray, masks: np.ndarray, colours: Sequence[Colour], opacity: float = 0.35
+) -> np.ndarray:
+    """Tint each class of (H, W, C) masks in its colour, with an opaque outline: (H, W, 3) uint8.
+
+    Args:
+        image: (H, W, 1 or 3) uint8.
+        colours: of the classes, in the order of the channels.
+        opacity: of the tint, 0..1.
+    """
+    tinted = (np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image).astype(np.float32)
+    for channel, colour in enumerate(colours):
+        inside = masks[:, :, channel].astype(bool)
+        neighbours = [np.roll(inside, step, axis) for axis in (0, 1) for step in (-1, 1)]
+        inner = np.logical_and.reduce([inside, *neighbours])
+        tinted[inside] += opacity * (np.array(colour) - tinted[inside])
+        tinted[inside & ~inner] = colour
+    return tinted.round().astype(np.uint8)
+
+
+def masks_from_colours(picture: np.ndarray, colours: Sequence[Colour]) -> tuple[np.ndarray, int]:
+    """Read a colour mask; a colour off the palette counts as the nearest one on it.
+
+    Args:
+        picture: (H, W, 3) uint8 red-green-blue.
+        colours: of the classes, in the order of the channels; background is black.
+    Returns:
+        (H, W, C) uint8 in {0, 1}, and how many pixels were off the palette.
+    Raises:
+        ImageError: two classes of one colour, or one as black as the background.
+    """
+    palette = np.array([BLACK, *colours], np.int32)
+    if len(np.unique(palette, axis=0)) < len(palette):
+        raise ImageError(f"colours {list(colours)} are not all different and not black")
+    packed = picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
+    found, place = np.unique(packed, return_inverse=True)
+    shades = np.stack([found >> 16, (found >> 8) & 255, found & 255], axis=1)
+    distance = ((shades[:, None] - palette) ** 2).sum(axis=2)
+    nearest = distance.argmin(axis=1)[place].reshape(picture.shape[:2])
+    n_off = int((distance.min(axis=1) > 0)[place].sum())
+    return (nearest[..., None] == np.arange(1, len(palette))).astype(np.uint8), n_off
+
+
+def colours_from_masks(masks: np.ndarray, colours: Sequence[Colour]) -> np.ndarray:
+    """Draw (H, W, C) masks as a colour mask, (H, W, 3) uint8; where classes overlap the later one shows."""
+    picture = np.zeros((*masks.shape[:2], 3), np.uint8)
+    for channel, colour in enumerate(colours):
+        picture[masks[:, :, channel] > 0] = colour
+    return picture

@@ -1,26 +1,29 @@
-"""Label tables: who has which defect where; both layouts of Severstal's CSV in and out.
+"""Label tables and image tables; both layouts of Severstal's CSV in and out.
 
-Class ids run from 1 and channels from 0; only this module turns one into the other.
+A label table has one row an (image, class): ImageId, ClassId, EncodedPixels, hasMask. An image table has
+one row an image: ImageId, height, width, classes ("1 3"; "" = clean), later group and fold.
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from defectmill.rle import RleError, parse_runs, rle_to_mask
+from defectmill.config import Experiment
+from defectmill.files import DefectmillError
+from defectmill.rle import RleError, check_rle, intersect_rles, mask_to_rle, parse_runs, rle_to_mask
 
 COLUMNS = ["ImageId", "ClassId", "EncodedPixels", "hasMask"]
-LAYOUTS = {
-    "2019": ["ImageId_ClassId", "EncodedPixels"],
-    "current": ["ImageId", "ClassId", "EncodedPixels"],
-}
+IMAGE_COLUMNS = ["ImageId", "height", "width", "classes"]
+LAYOUTS = {"2019": ["ImageId_ClassId", "EncodedPixels"], "current": ["ImageId", "ClassId", "EncodedPixels"]}
 _CLASS_ID = re.compile(r"[0-9]{1,4}")
 
 
-class LabelError(ValueError):
+class LabelError(DefectmillError):
     """A label table that cannot be used: file, row and value."""
 
 
@@ -35,13 +38,11 @@ def split_image_class(combined: str) -> tuple[str, int]:
 def read_csv(csv: Path | str) -> pd.DataFrame:
     """Read either layout as it stands, row by row: ImageId, ClassId, EncodedPixels.
 
-    Raises:
-        LabelError: no such file, not CSV, a missing column, or an id that cannot be read;
-            rows are counted as in an editor, the header being row 1.
+    LabelError names what cannot be read, with its row as an editor counts it: the header is row 1.
     """
     csv = Path(csv)
     try:
-        # Blank lines are kept, so that rows count as in an editor; those at the end are not.
+        # Empty lines are kept, so that rows count as in an editor; those at the end are not.
         table = pd.read_csv(csv, dtype=str, keep_default_na=False, skip_blank_lines=False)
         filled = np.flatnonzero((table != "").any(axis=1))
         table = table[: filled.max(initial=-1) + 1]
@@ -56,28 +57,17 @@ def read_csv(csv: Path | str) -> pd.DataFrame:
     layout = layout_of(table)
     missing = [c for c in LAYOUTS[layout] if c not in table]
     if missing:
-        raise LabelError(
-            f"{csv}: no column {missing[0]!r}; it has {', '.join(table.columns)}; wanted "
-            f"{' or '.join(','.join(c) for c in LAYOUTS.values())}"
-        )
-    images, classes = [], []
-    for row, value in enumerate(
-        table["ImageId_ClassId"] if layout == "2019" else table["ClassId"], 2
-    ):
+        wanted = " or ".join(map(",".join, LAYOUTS.values()))
+        raise LabelError(f"{csv}: no column {missing[0]!r}; it has {', '.join(table)}; wanted {wanted}")
+    read_pair = split_image_class if layout == "2019" else _check_pair
+    pairs = []
+    for row, values in enumerate(table[LAYOUTS[layout][:-1]].itertuples(index=False), 2):
         try:
-            if layout == "2019":
-                image_id, class_id = split_image_class(value)
-            else:
-                image_id, class_id = table["ImageId"].iloc[row - 2], _read_class_id(value)
-            if not image_id:
-                raise LabelError("no image id")
-        except ValueError as error:
+            pairs.append(read_pair(*values))
+        except LabelError as error:
             raise LabelError(f"{csv} row {row}: {error}") from error
-        images.append(image_id)
-        classes.append(class_id)
-    return pd.DataFrame(
-        {"ImageId": images, "ClassId": classes, "EncodedPixels": table["EncodedPixels"]}
-    ).astype({"ImageId": str, "ClassId": int})
+    ids = pd.DataFrame(pairs, columns=["ImageId", "ClassId"]).astype({"ImageId": str, "ClassId": int})
+    return ids.assign(EncodedPixels=table["EncodedPixels"])
 
 
 def layout_of(table: pd.DataFrame) -> str:
@@ -86,68 +76,71 @@ def layout_of(table: pd.DataFrame) -> str:
 
 
 def read_labels(
-    csv: Path | str, image_ids: Iterable[str] | None = None, n_classes: int | None = None,
-    partial: bool = False,
-) -> pd.DataFrame:  # fmt: skip
+    csv: Path | str, image_ids: Iterable[str] | None = None, n_classes: int = 0, partial: bool = False
+) -> pd.DataFrame:
     """Read a label table with one row for every (image, class).
 
     Args:
         csv: either layout; classes that an image lacks may be an empty cell or no row.
         image_ids: all images there are; those without a row are clean. None: those named.
-        n_classes: class ids run from 1 to this; None: up to the largest one named.
-        partial: leave rows of other images than `image_ids` out, where else they are an error.
+        n_classes: class ids run from 1 to this; 0: up to the largest one named.
+        partial: rows of other images than `image_ids` are left out instead of refused.
     Returns:
-        ImageId, ClassId, EncodedPixels ("" where clean), hasMask; in the order of `image_ids`
-        (else of the file), then by class.
+        ImageId, ClassId, EncodedPixels ("" where clean), hasMask; in the order of `image_ids` (else of the
+        file), then by class.
     Raises:
-        LabelError: an image outside `image_ids`, a duplicate pair, a class id out of range,
-            malformed runs; with file, row and value. An id twice in `image_ids`.
+        LabelError: an image outside `image_ids`, a duplicate pair, a class id out of range, malformed runs;
+            with file, row and value. An id twice in `image_ids`.
     """
     table = read_csv(csv)
     known = list(dict.fromkeys(table["ImageId"])) if image_ids is None else list(image_ids)
     if len(set(known)) < len(known):
         raise LabelError(f"image id {max(known, key=known.count)!r} is given twice, for {csv}")
-    n_classes = n_classes or int(table["ClassId"].max() if len(table) else 1)
+    n_classes = n_classes or max(table["ClassId"], default=1)
     if partial:
         table = table[table["ImageId"].isin(known)]
     _check_rows(table, Path(csv), set(known), n_classes)
-    pairs = pd.MultiIndex.from_product(
-        [known, range(1, n_classes + 1)], names=["ImageId", "ClassId"]
-    )
+    pairs = pd.MultiIndex.from_product([known, range(1, n_classes + 1)], names=["ImageId", "ClassId"])
     runs = table.set_index(["ImageId", "ClassId"])["EncodedPixels"]
-    labels = runs.reindex(pairs, fill_value="").reset_index()
-    labels["hasMask"] = labels["EncodedPixels"] != ""
-    return labels
+    return make_label_table(runs.reindex(pairs, fill_value="").reset_index().itertuples(index=False))
+
+
+def make_label_table(rows: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
+    """Make a label table of (image id, class id, rle) rows; only this function derives hasMask."""
+    labels = pd.DataFrame(rows, columns=COLUMNS[:3]).astype({"ImageId": str, "ClassId": int})
+    return labels.assign(hasMask=labels["EncodedPixels"] != "")
+
+
+def masks_to_labels(masks: Iterable[tuple[str, np.ndarray]]) -> pd.DataFrame:
+    """Write (image id, (H, W, C) masks) pairs as a label table with a row for every class."""
+    return make_label_table(
+        (image_id, channel + 1, mask_to_rle(mask[:, :, channel]))
+        for image_id, mask in masks
+        for channel in range(mask.shape[2])
+    )
 
 
 def write_labels(labels: pd.DataFrame, csv: Path, layout: str) -> None:
-    """Write a label table; see `labels_to_text`."""
+    """Write a label table as CSV; see `labels_to_text`."""
     csv.write_text(labels_to_text(labels, layout), encoding="utf-8", newline="")
 
 
 def labels_to_text(labels: pd.DataFrame, layout: str) -> str:
     """Write a label table as CSV; "current" lists defects only, "2019" every pair."""
-    if layout == "2019":
-        table = labels.assign(ImageId_ClassId=_pair_ids(labels))[LAYOUTS["2019"]]
-    else:
-        table = labels.loc[labels["EncodedPixels"] != "", LAYOUTS["current"]]
-    return table.to_csv(index=False, lineterminator="\n")
+    table = with_pair_ids(labels) if layout == "2019" else labels[labels["EncodedPixels"] != ""]
+    return table.to_csv(columns=LAYOUTS[layout], index=False, lineterminator="\n")
 
 
 def with_pair_ids(labels: pd.DataFrame) -> pd.DataFrame:
-    """Show a label table with Kaggle's combined id: ImageId_ClassId, EncodedPixels, ImageId,
-    ClassId, hasMask."""
-    columns = [*LAYOUTS["2019"], "ImageId", "ClassId", "hasMask"]
-    return labels.assign(ImageId_ClassId=_pair_ids(labels))[columns]
+    """Put Kaggle's combined id and the runs before the other columns of a label table."""
+    pair_ids = labels["ImageId"] + "_" + labels["ClassId"].astype(str)
+    rest = [c for c in labels if c != "EncodedPixels"]
+    return labels.assign(ImageId_ClassId=pair_ids)[[*LAYOUTS["2019"], *rest]]
 
 
-def draw_masks(
-    labels: pd.DataFrame, image_id: str, shape: tuple[int, int], n_classes: int
-) -> np.ndarray:
-    """Draw the masks of one image.
+def draw_masks(labels: pd.DataFrame, image_id: str, shape: tuple[int, int], n_classes: int) -> np.ndarray:
+    """Draw the masks of one image: (H, W, n_classes) uint8 in {0, 1}; channel = class id - 1.
 
-    Returns:
-        (H, W, n_classes) uint8 in {0, 1}; channel = class id - 1; an absent class is zeros.
     Raises:
         LabelError: runs that do not fit `shape`, or a class id outside 1..n_classes.
     """
@@ -156,17 +149,16 @@ def draw_masks(
     return draw_runs(runs, shape, n_classes, image_id)
 
 
-def draw_runs(
-    runs: dict[int, str], shape: tuple[int, int], n_classes: int, image_id: str = ""
-) -> np.ndarray:
+def draw_runs(runs: dict[int, str], shape: Sequence[int], n_classes: int, image_id: str = "") -> np.ndarray:
     """Draw {class id: rle} as (H, W, n_classes) uint8; see `draw_masks`."""
-    masks = np.zeros((*shape, n_classes), np.uint8)
+    height, width = int(shape[0]), int(shape[1])
+    masks = np.zeros((height, width, n_classes), np.uint8)
     for class_id, rle in runs.items():
         if not 1 <= class_id <= n_classes:
             raise LabelError(f"{image_id}: class id {class_id} is outside 1..{n_classes}")
         try:
             if rle:
-                masks[:, :, class_id - 1] = rle_to_mask(rle, shape)
+                masks[:, :, class_id - 1] = rle_to_mask(rle, (height, width))
         except RleError as error:
             raise LabelError(f"{image_id} class {class_id}: {error}") from error
     return masks
@@ -181,14 +173,89 @@ def runs_by_image(labels: pd.DataFrame) -> dict[str, dict[int, str]]:
     return runs
 
 
-def _pair_ids(labels: pd.DataFrame) -> pd.Series:
-    return labels["ImageId"] + "_" + labels["ClassId"].astype(str)
+def classes_by_image(labels: pd.DataFrame) -> pd.DataFrame:
+    """One row an image: ImageId, classes ("1 3"; "" = clean)."""
+    runs = runs_by_image(labels)
+    classes = [" ".join(map(str, sorted(r))) for r in runs.values()]
+    return pd.DataFrame({"ImageId": list(runs), "classes": classes}, dtype=str)
 
 
-def _read_class_id(text: str) -> int:
-    if not _CLASS_ID.fullmatch(text):
-        raise LabelError(f"class id {text!r} is not a whole number of up to four digits")
-    return int(text)
+def make_image_table(labels: pd.DataFrame, shapes: pd.DataFrame) -> pd.DataFrame:
+    """Make the image table of a label table, and check every run against its image's size.
+
+    Args:
+        shapes: ImageId, height, width of (at least) the images of `labels`; a scan's table fits.
+    Raises:
+        LabelError: an image without a size, or runs that leave the image.
+    """
+    sizes = {i: (int(h), int(w)) for i, h, w in shapes[IMAGE_COLUMNS[:3]].itertuples(index=False)}
+    for image_id, runs in runs_by_image(labels).items():
+        if image_id not in sizes:
+            raise LabelError(f"{image_id}: is in the label table, but there is no such image file")
+        for class_id, rle in runs.items():
+            try:
+                check_rle(rle, sizes[image_id])
+            except RleError as error:
+                raise LabelError(f"{image_id} class {class_id}: {error}") from error
+    images = classes_by_image(labels)
+    images[["height", "width"]] = np.array([sizes[i] for i in images["ImageId"]], int).reshape(-1, 2)
+    return images[IMAGE_COLUMNS]
+
+
+def read_image_table(csv: Path) -> pd.DataFrame:
+    """Read an image table back; `classes` is text, "" for a clean image."""
+    return pd.read_csv(csv, dtype={"ImageId": str, "classes": str}, keep_default_na=False)
+
+
+def find_overlaps(labels: pd.DataFrame) -> dict[str, int]:
+    """Find the images with a pixel of two classes: {image id: pixels shared, pair by pair}."""
+    shared = {
+        image_id: sum(intersect_rles(*pair) for pair in combinations(runs.values(), 2))
+        for image_id, runs in runs_by_image(labels).items()
+    }
+    return {image_id: count for image_id, count in shared.items() if count}
+
+
+def refuse_overlaps(labels: pd.DataFrame) -> None:
+    """Raise LabelError, with up to five images, unless each pixel has one class at most."""
+    shared = find_overlaps(labels)
+    if shared:
+        named = ", ".join(f"{i} ({n} pixels)" for i, n in [*shared.items()][:5])
+        raise LabelError(
+            f"classes overlap in {len(shared)} images: {named}{', ...' * (len(shared) > 5)}; a "
+            "multiclass head gives a pixel one class: set model.head=multilabel, or mend the labels"
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Label and image table of all training images; image tables of the validation fold and of the rest."""
+
+    labels: pd.DataFrame
+    images: pd.DataFrame
+    train: pd.DataFrame
+    validation: pd.DataFrame
+
+    def labels_of(self, images: pd.DataFrame) -> pd.DataFrame:
+        """The label table of some of the images."""
+        return self.labels[self.labels["ImageId"].isin(images["ImageId"])]
+
+
+def load_split(experiment: Experiment) -> Split:
+    """Read output/<experiment>/images.csv and labels.csv; ConfigError where 02 has not written them."""
+    images = read_image_table(experiment.require(experiment.output / "images.csv", "labels"))
+    csv = experiment.require(experiment.output / "labels.csv", "labels")
+    labels = read_labels(csv, images["ImageId"], experiment.info.n_classes)
+    inside = images["fold"] == experiment.labels.validation_fold
+    return Split(labels, images, images[~inside], images[inside])
+
+
+def _check_pair(image_id: str, class_id: str) -> tuple[str, int]:
+    if not _CLASS_ID.fullmatch(class_id):
+        raise LabelError(f"class id {class_id!r} is not a whole number of up to four digits")
+    if not image_id:
+        raise LabelError("no image id")
+    return image_id, int(class_id)
 
 
 def _check_rows(table: pd.DataFrame, csv: Path, known: set[str], n_classes: int) -> None:
@@ -206,8 +273,3 @@ def _check_rows(table: pd.DataFrame, csv: Path, known: set[str], n_classes: int)
             parse_runs(rle)
         except RleError as error:
             raise LabelError(f"{where}: {image_id} class {class_id}: {error}") from error
-
-
-def list_pairs(image_ids: Sequence[str], n_classes: int) -> list[tuple[str, int]]:
-    """All (image id, class id) pairs, image by image."""
-    return [(i, c) for i in image_ids for c in range(1, n_classes + 1)]

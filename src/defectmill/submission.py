@@ -1,26 +1,19 @@
-"""Submissions: write, check by Kaggle's rules, score.
+"""Submissions, in the layout of the competition's sample_submission.csv: write, check by its rules, score."""
 
-The layout is that of the sample_submission.csv in the competition folder.
-"""
-
+from collections.abc import Collection, Iterable
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from defectmill.cards import Card
-from defectmill.labels import (
-    LabelError,
-    layout_of,
-    list_pairs,
-    read_csv,
-    read_labels,
-    write_labels,
-)
+from defectmill.dataset_info import read_dataset_info
+from defectmill.files import DefectmillError, write_atomically
+from defectmill.labels import LAYOUTS, LabelError, layout_of, read_csv, read_labels, with_pair_ids
 from defectmill.rle import RleError, check_rle
-from defectmill.scores import count_runs, dice_from_counts
+from defectmill.scores import competition_score, count_runs
 
 
-class SubmissionError(ValueError):
+class SubmissionError(DefectmillError):
     """A submission that Kaggle would refuse: row and offence."""
 
 
@@ -32,8 +25,8 @@ def write_submission(labels: pd.DataFrame, csv: Path, sample_csv: Path) -> None:
         csv: appears under its name only when it is whole.
         sample_csv: gives layout, images and their order.
     Raises:
-        SubmissionError: a prediction that the sample does not ask for, a pair twice, or no
-            prediction at all where the sample does not tell its classes.
+        SubmissionError: a prediction that the sample does not ask for, a pair twice, or no prediction at all
+            where the sample does not tell its classes.
     """
     csv, sample_csv = Path(csv), Path(sample_csv)
     sample = read_csv(sample_csv)
@@ -51,21 +44,13 @@ def write_submission(labels: pd.DataFrame, csv: Path, sample_csv: Path) -> None:
             image_id, class_id = runs.index[what][0]
             raise SubmissionError(f"{image_id} class {class_id} {offence}")
     table = runs.reindex(pairs, fill_value="").rename_axis(["ImageId", "ClassId"]).reset_index()
-    work = csv.with_name(csv.name + ".part")
-    work.parent.mkdir(parents=True, exist_ok=True)
-    if _layout(sample_csv) == "2019":
-        write_labels(table, work, "2019")
-    else:
-        columns = ["ImageId", "EncodedPixels", "ClassId"]
-        table[columns].to_csv(work, index=False, lineterminator="\n")
-    work.replace(csv)
+    columns = LAYOUTS["2019"] if _layout(sample_csv) == "2019" else ["ImageId", "EncodedPixels", "ClassId"]
+    with write_atomically(csv) as part:
+        with_pair_ids(table).to_csv(part, columns=columns, index=False, lineterminator="\n")
 
 
 def check_submission(csv: Path, sample_csv: Path, images: pd.DataFrame) -> None:
-    """Check a submission by the competition's rules.
-
-    The sample's layout; every image and class of the sample exactly once; runs sorted, positive,
-    disjoint and inside the image.
+    """Check a submission: the sample's layout and pairs, each once; runs sorted, disjoint, inside the image.
 
     Args:
         images: image table of the sample's images: ImageId, height, width.
@@ -77,71 +62,53 @@ def check_submission(csv: Path, sample_csv: Path, images: pd.DataFrame) -> None:
         table = read_csv(csv)
     except LabelError as error:
         raise SubmissionError(str(error)) from error
-    if _layout(csv) != _layout(sample_csv):
-        raise SubmissionError(
-            f"{csv} row 1: has the {_layout(csv)} layout, {sample_csv} the {_layout(sample_csv)}"
-        )
+    layout, wanted_layout = _layout(csv), _layout(sample_csv)
+    if layout != wanted_layout:
+        raise SubmissionError(f"{csv} row 1: has the {layout} layout, {sample_csv} the {wanted_layout}")
     wanted = dict.fromkeys(_wanted_pairs(read_csv(sample_csv), _n_classes(sample_csv, table)))
-    shapes = {i: (int(h), int(w)) for i, h, w in
-              images[["ImageId", "height", "width"]].itertuples(index=False)}  # fmt: skip
+    sizes = images[["ImageId", "height", "width"]].itertuples(index=False)
+    shapes = {image_id: (int(height), int(width)) for image_id, height, width in sizes}
     seen: dict[tuple[str, int], int] = {}
     for row, (image_id, class_id, rle) in enumerate(table.itertuples(index=False), 2):
-        pair, where = (image_id, class_id), f"{csv} row {row}"
+        pair, where = (image_id, class_id), f"{csv} row {row}: {image_id}"
         if pair not in wanted:
-            raise SubmissionError(f"{where}: {image_id} class {class_id} is not asked for")
+            raise SubmissionError(f"{where} class {class_id} is not asked for")
         if pair in seen:
-            raise SubmissionError(f"{where}: {image_id} class {class_id} again (row {seen[pair]})")
+            raise SubmissionError(f"{where} class {class_id} again (row {seen[pair]})")
         seen[pair] = row
         if image_id not in shapes:
-            raise SubmissionError(f"{where}: {image_id} is not in the image table")
+            raise SubmissionError(f"{where} is not in the image table")
         try:
             check_rle(rle, shapes[image_id])
         except RleError as error:
-            raise SubmissionError(f"{where}: {image_id} class {class_id}: {error}") from error
-    missing = [pair for pair in wanted if pair not in seen]
-    if missing:
-        image_id, class_id = missing[0]
-        raise SubmissionError(
-            f"{csv}: {len(missing)} rows are missing, the first {image_id} class {class_id}"
-        )
+            raise SubmissionError(f"{where} class {class_id}: {error}") from error
+    _refuse_missing(csv, wanted, seen)
 
 
 def score_submission(csv: Path, solution_csv: Path) -> float:
     """The competition's score of a submission: mean Dice over every (image, class).
 
-    Computed on runs; no picture is needed. A solution that lists defects only says nothing of
-    clean images: those come from the submission. One with empty rows lists them all.
+    Computed on runs; no image is needed. A solution that lists defects only does not name the clean images:
+    those come from the submission. One with empty rows lists them all.
 
     Raises:
-        SubmissionError: a pair of the solution is missing or stands twice, an image or class
-            that a full solution does not have, malformed runs, or an empty table.
+        SubmissionError: a pair of the solution is missing or stands twice, an image or class that a full
+            solution does not have, malformed runs, or an empty table.
     """
-    truth, predicted = read_pair_of_tables(csv, solution_csv)
-    return float(dice_from_counts(*count_runs(truth, predicted)).mean())
+    return competition_score(*count_runs(*read_aligned(csv, solution_csv)))
 
 
-def read_pair_of_tables(csv: Path, solution_csv: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read solution and submission as two label tables of the same rows in one order."""
+def read_aligned(csv: Path, solution_csv: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read truth and prediction as label tables of the same rows in one order; see `score_submission`."""
     try:
         answered, solved = read_csv(csv), read_csv(solution_csv)
         if solved.empty:
             raise SubmissionError(f"{solution_csv}: has no rows")
-        ids, n_classes = solved["ImageId"], _largest_class(solved)
-        if (solved["EncodedPixels"] != "").all():
-            ids = [*ids, *answered["ImageId"]]
-            n_classes = max(n_classes, _largest_class(answered))
-        ids = list(dict.fromkeys(ids))
+        rows = pd.concat([solved, answered]) if (solved["EncodedPixels"] != "").all() else solved
+        ids, n_classes = list(dict.fromkeys(rows["ImageId"])), max(rows["ClassId"])
         given = set(zip(answered["ImageId"], answered["ClassId"], strict=True))
-        missing = [pair for pair in list_pairs(ids, n_classes) if pair not in given]
-        if missing:
-            image_id, class_id = missing[0]
-            raise SubmissionError(
-                f"{csv}: {len(missing)} rows are missing, the first {image_id} class {class_id}"
-            )
-        return (
-            read_labels(solution_csv, image_ids=ids, n_classes=n_classes),
-            read_labels(csv, image_ids=ids, n_classes=n_classes),
-        )
+        _refuse_missing(csv, product(ids, range(1, n_classes + 1)), given)
+        return read_labels(solution_csv, ids, n_classes), read_labels(csv, ids, n_classes)
     except LabelError as error:
         raise SubmissionError(str(error)) from error
 
@@ -150,20 +117,23 @@ def _layout(csv: Path) -> str:
     return layout_of(pd.read_csv(csv, nrows=0))
 
 
-def _largest_class(table: pd.DataFrame) -> int:
-    return int(table["ClassId"].max()) if len(table) else 1
-
-
 def _n_classes(sample_csv: Path, table: pd.DataFrame) -> int:
-    """How many classes to answer: by the card beside the sample, else the largest answered."""
-    card = sample_csv.parent / "dataset.json"
-    if card.is_file():
-        return len(Card.model_validate_json(card.read_text()).classes)
-    return _largest_class(table)
+    """How many classes to predict: by the dataset.json beside the sample, else the largest one predicted."""
+    path = sample_csv.parent / "dataset.json"
+    if path.is_file():
+        return read_dataset_info(path).n_classes
+    return max(table["ClassId"], default=1)
 
 
 def _wanted_pairs(sample: pd.DataFrame, n_classes: int) -> list[tuple[str, int]]:
-    """Pairs to answer. A sample of one row an image (class 0) does not tell its classes."""
+    """Pairs to predict. A sample of one row an image (class 0) does not tell its classes."""
     if (sample["ClassId"] > 0).all():
         return list(zip(sample["ImageId"], sample["ClassId"], strict=True))
-    return list_pairs(list(dict.fromkeys(sample["ImageId"])), n_classes)
+    return list(product(dict.fromkeys(sample["ImageId"]), range(1, n_classes + 1)))
+
+
+def _refuse_missing(csv: Path, wanted: Iterable[tuple[str, int]], given: Collection) -> None:
+    missing = [pair for pair in wanted if pair not in given]
+    if missing:
+        first = f"{missing[0][0]} class {missing[0][1]}"
+        raise SubmissionError(f"{csv}: {len(missing)} rows are missing, the first {first}")

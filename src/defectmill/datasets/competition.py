@@ -2,139 +2,152 @@
 
 import json
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from defectmill.cards import Card
-from defectmill.folds import assign_folds
-from defectmill.groups import find_groups
-from defectmill.image_table import classes_by_image
+from defectmill.curation.duplicates import find_groups, scan_images
+from defectmill.curation.folds import assign_folds
+from defectmill.dataset_info import DatasetInfo
+from defectmill.files import DefectmillError, write_atomically
 from defectmill.images import write_image
-from defectmill.labels import COLUMNS, write_labels
-from defectmill.rle import mask_to_rle
-from defectmill.shots import read_shots
+from defectmill.labels import classes_by_image, masks_to_labels, write_labels
 
-NAMED = 5  # pictures that a note names
+NAMED = 5  # images that a note or an error names
 LEFT_OUT = "without labels, left out"
 
 
-class DatasetError(ValueError):
-    """Raw data that cannot be turned into a competition: what and where."""
+class DatasetError(DefectmillError):
+    """Raw data that cannot be turned into a competition folder: what and where."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Picture:
-    """One picture of a raw dataset.
+    """One image of a raw dataset with its masks.
 
-    image: (H, W[, ch]) uint8, or the file to copy byte for byte. masks: (H, W, C) uint8 in
-    {0, 1}; None: nobody labelled it, and it is left out. part: "train" or "test"; "" leaves the
-    choice to a split by group. odd: what is strange in it, "what, and what becomes of it": how many
-    of it; 0 says that it was looked for. grey: of an interpolated mask, {class id: pixels above 0,
-    pixels of 255}.
+    image: (H, W[, channels]) uint8, or the file to copy byte for byte. masks: (H, W, C) uint8 in {0, 1};
+    None: nobody labelled the image, and it is left out. part: "train" or "test"; "" in all pictures: a split
+    by group decides. issues: {"what is wrong, and what becomes of it": how many of it}; 0: none was found.
+    grey: of interpolated masks, {class id: (pixels above 0, pixels of 255)}.
     """
 
     image_id: str
     image: np.ndarray | Path
     masks: np.ndarray | None
     part: str = ""
-    odd: dict[str, int] = field(default_factory=dict)
+    issues: dict[str, int] = field(default_factory=dict)
     grey: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def write_competition(
-    pictures: Iterable[Picture], card: Card, folder: Path, test_share: int = 5
+    pictures: Iterable[Picture], info: DatasetInfo, folder: Path, test_share: int = 5
 ) -> None:
     """Write a competition folder; it appears under its name only when it is whole.
 
-    odd.csv names every picture in which something was odd: finding, ImageId, value (how many of
-    it); no ImageId: looked for, and nothing found.
+    issues.csv has the columns finding, ImageId, value (how many of it); no ImageId: none was found.
 
     Args:
-        card: its notes come first, then what was odd, then how the test part was chosen.
-        test_share: one group in this many becomes the test part, where the dataset has none.
+        info: for dataset.json; notes on the issues and on the split are added to its notes.
+        test_share: where no picture has a part, one group in this many becomes the test part.
     Raises:
-        DatasetError: no pictures, an image id twice, or a part for some pictures only.
+        DatasetError: no images, an image id twice, or a part for some images only.
     """
-    work = folder.with_name(folder.name + ".part")
-    shutil.rmtree(work, ignore_errors=True)
-    for part in ("train", "test"):
-        (work / f"{part}_images").mkdir(parents=True)
-    rows, parts, odd, grey = [], {}, {LEFT_OUT: {}}, {}
+    with write_atomically(folder) as work:
+        train, test = work / "train_images", work / "test_images"
+        train.mkdir(parents=True)
+        test.mkdir()
+        seen: list[Picture] = []
+        labels = masks_to_labels(_store(pictures, train, seen))
+        if labels.empty:
+            raise DatasetError(f"{info.name}: the raw folder holds no images")
+        issues = _list_issues(seen)
+        notes = [*info.notes, *(_tell(what, counts) for what, counts in issues.items() if counts)]
+        parts = {picture.image_id: picture.part for picture in seen if LEFT_OUT not in picture.issues}
+        if not any(parts.values()):
+            parts, note = _split_by_group(train, labels, info, test_share)
+            notes.append(note)
+        elif not all(parts.values()):
+            without = next(image_id for image_id, part in parts.items() if not part)
+            raise DatasetError(f"{without} has no part (train or test), though other images have one")
+        in_test = labels["ImageId"].map(parts) == "test"
+        for image_id in labels.loc[in_test, "ImageId"].unique():
+            (train / image_id).rename(test / image_id)
+        write_labels(labels[~in_test], work / "train.csv", info.layout)
+        # Clean images too, whatever the layout: the solution tells which images are asked for.
+        write_labels(labels[in_test], work / "solution.csv", "2019")
+        write_labels(labels[in_test].assign(EncodedPixels="1 1"), work / "sample_submission.csv", info.layout)
+        issues |= _compare_greys(seen)
+        rows = [(what, i, n) for what, counts in issues.items() for i, n in (counts or {"": 0}).items()]
+        table = pd.DataFrame(rows, columns=["finding", "ImageId", "value"])
+        table.to_csv(work / "issues.csv", index=False, lineterminator="\n")
+        if (folder / "info.json").is_file():
+            shutil.copyfile(folder / "info.json", work / "info.json")
+        write_info(info.model_copy(update={"notes": tuple(notes)}), work)
+
+
+def write_info(info: DatasetInfo, folder: Path) -> None:
+    """Write dataset.json into a competition folder."""
+    text = json.dumps(info.model_dump(), indent=1) + "\n"
+    (folder / "dataset.json").write_text(text, encoding="utf-8", newline="")
+
+
+def name_some(names: Sequence[str], most: int) -> str:
+    """Join the first names; dots stand for more of them."""
+    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
+
+
+def _store(pictures: Iterable[Picture], folder: Path, seen: list[Picture]) -> Iterator[tuple]:
+    """Write one image after the other; give (image id, masks), and add the picture without them to `seen`."""
     for picture in pictures:
         if picture.masks is None:
-            odd[LEFT_OUT][picture.image_id] = 1
+            seen.append(Picture(picture.image_id, folder, None, issues={LEFT_OUT: 1}))
             continue
-        if picture.image_id in parts:
-            raise DatasetError(f"two pictures are called {picture.image_id}")
-        parts[picture.image_id] = picture.part
-        for what, count in picture.odd.items():
-            odd.setdefault(what, {})
-            if count:
-                odd[what][picture.image_id] = count
-        for class_id, areas in picture.grey.items():
-            grey.setdefault(class_id, {})[picture.image_id] = areas
-        target = work / "train_images" / picture.image_id
+        target = folder / picture.image_id
+        if target.exists():
+            raise DatasetError(f"two images are called {picture.image_id}")
         if isinstance(picture.image, Path):
             shutil.copyfile(picture.image, target)
         else:
             write_image(target, picture.image)
-        rows += [
-            (picture.image_id, channel + 1, mask_to_rle(picture.masks[:, :, channel]))
-            for channel in range(len(card.classes))
-        ]
-    if not rows:
-        raise DatasetError(f"{card.name}: the raw folder holds no pictures")
-    labels = pd.DataFrame(rows, columns=COLUMNS[:3])
-    labels["hasMask"] = labels["EncodedPixels"] != ""
-    notes = [*card.notes, *(_tell(what, counts) for what, counts in odd.items() if counts)]
-    for class_id, areas in sorted(grey.items()):
+        seen.append(replace(picture, image=target, masks=None))
+        yield picture.image_id, picture.masks
+
+
+def _list_issues(seen: list[Picture]) -> dict[str, dict[str, int]]:
+    """Collect {finding: {image id: how many}}; empty where it was looked for and not found."""
+    issues: dict[str, dict[str, int]] = {LEFT_OUT: {}}
+    for picture in seen:
+        for finding, count in picture.issues.items():
+            issues.setdefault(finding, {}).update({picture.image_id: count} if count else {})
+    return issues
+
+
+def _tell(finding: str, counts: dict[str, int]) -> str:
+    named = name_some([*counts], NAMED)
+    return f"{finding}: {sum(counts.values())}, in {len(counts)} images ({named})"
+
+
+def _compare_greys(seen: list[Picture]) -> dict[str, dict[str, int]]:
+    """Count by class and image the pixels of grey masks between 0 and 255, in the form of `_list_issues`."""
+    issues = {}
+    for class_id in sorted({class_id for picture in seen for class_id in picture.grey}):
+        areas = {picture.image_id: picture.grey[class_id] for picture in seen if class_id in picture.grey}
         above, full = np.sum([*areas.values()], axis=0)
         ratio = f"{above / full:.2f} times" if full else "all of"
-        what = f"grey mask of class {class_id}, area at > 0 is {ratio} that at == 255"
-        odd[what] = {image_id: int(a - b) for image_id, (a, b) in areas.items() if a > b}
-    if any(parts.values()) and not all(parts.values()):
-        chosen = [i for i, part in parts.items() if not part]
-        raise DatasetError(f"{chosen[0]} has no part where others have one")
-    if not any(parts.values()):
-        parts, note = _split_by_group(work / "train_images", labels, card, test_share)
-        notes.append(note)
-    in_test = labels["ImageId"].map(parts) == "test"
-    for image_id in [i for i, part in parts.items() if part == "test"]:
-        (work / "train_images" / image_id).rename(work / "test_images" / image_id)
-    write_labels(labels[~in_test], work / "train.csv", card.layout)
-    # Always with the clean images: a solution of defects only would not tell who is asked for.
-    write_labels(labels[in_test], work / "solution.csv", "2019")
-    sample = labels[in_test].assign(EncodedPixels="1 1")
-    write_labels(sample, work / "sample_submission.csv", card.layout)
-    listed = [(w, i, n) for w, counts in odd.items() for i, n in (counts or {"": 0}).items()]
-    found = pd.DataFrame(listed, columns=["finding", "ImageId", "value"])
-    found.to_csv(work / "odd.csv", index=False, lineterminator="\n")
-    described = card.model_copy(update={"notes": tuple(notes)})
-    (work / "dataset.json").write_text(json.dumps(described.model_dump(), indent=1) + "\n")
-    if (folder / "card.json").is_file():
-        shutil.copyfile(folder / "card.json", work / "card.json")
-    shutil.rmtree(folder, ignore_errors=True)
-    work.rename(folder)
+        finding = f"grey mask of class {class_id}, area at > 0 is {ratio} that at == 255"
+        issues[finding] = {image_id: int(a - b) for image_id, (a, b) in areas.items() if a > b}
+    return issues
 
 
-def _tell(what: str, counts: dict[str, int]) -> str:
-    named = ", ".join([*counts][:NAMED]) + (", ..." if len(counts) > NAMED else "")
-    return f"{what}: {sum(counts.values())}, in {len(counts)} pictures ({named})"
-
-
-def _split_by_group(
-    folder: Path, labels: pd.DataFrame, card: Card, test_share: int
-) -> tuple[dict[str, str], str]:
+def _split_by_group(folder: Path, labels: pd.DataFrame, info: DatasetInfo, share: int) -> tuple[dict, str]:
+    """Choose the test part: {image id: part}, and a note that tells how."""
     table = classes_by_image(labels)
-    table["group"] = find_groups(read_shots(folder, table["ImageId"].tolist()), card)
-    table["test"] = assign_folds(table, test_share, seed=0) == 0
-    note = (
-        f"{len(table)} pictures in {table['group'].nunique()} groups; test part: fold 0 of "
-        f"{test_share} by group, {table['test'].sum()} pictures in "
-        f"{table.loc[table['test'], 'group'].nunique()} groups"
-    )
-    return dict(zip(table["ImageId"], np.where(table["test"], "test", "train"), strict=True)), note
+    table["group"] = find_groups(scan_images(folder, table["ImageId"].tolist()), info)
+    in_test = assign_folds(table, share, seed=0) == 0
+    n_all, n_test = table["group"].nunique(), table["group"][in_test].nunique()
+    note = f"test part: fold 0 of {share} by group, {in_test.sum()} images in {n_test} groups"
+    note = f"{len(table)} images in {n_all} groups; {note}"
+    return dict(zip(table["ImageId"], np.where(in_test, "test", "train").tolist(), strict=True)), note

@@ -1,7 +1,4 @@
-"""Road cracks: CrackForest (.mat), CRACK500 crops, or any images/ with grey masks/.
-
-CrackForest's codes: 1 ground, 2 crack; 3 and 4 mark large areas that are not cracks.
-"""
+"""Road cracks: CrackForest (.mat), CRACK500 crops, or any images/ with grey masks/."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,57 +7,37 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from defectmill.cards import Card
+from defectmill.dataset_info import DatasetInfo
 from defectmill.datasets.competition import DatasetError, Picture
-from defectmill.datasets.pairs import (
-    EMPTY,
-    REFUSED,
-    check_shapes,
-    pair_files,
-    read_grey_pair,
-    refuse_orphans,
-)
+from defectmill.datasets.folder import EMPTY, REFUSED, check_shapes, pair_files, pair_stems, read_grey_pair
 from defectmill.images import list_images
 
-NOTES = ("of CrackForest's codes only 2 is crack",)
-CRACK = 2
+CRACK = 2  # of CrackForest's codes; 1 is ground, and 3 and 4 mark large areas that are not cracks
+NOTES = (f"of CrackForest's codes only {CRACK} is crack",)
+# SciPy says NotImplementedError of MATLAB's 7.3 format, and all the others of broken files.
+BROKEN = (MatReadError, ValueError, KeyError, IndexError, TypeError, NotImplementedError, EOFError)
 
 
-def read_raw(raw: Path, card: Card) -> Iterator[Picture]:
-    """Read a folder of one source.
-
-    Raises:
-        DatasetError: none of the layouts, an orphan mask, a damaged file, sizes that differ.
-    """
-    if (raw / "groundTruth").is_dir():
-        yield from _read_crackforest(raw)
+def read_raw(raw: Path, info: DatasetInfo) -> Iterator[Picture]:
+    """Read a folder of one source; a mask without an image, damaged or of another size is refused."""
+    if not (raw / "groundTruth").is_dir():
+        for image, mask in pair_files(raw / "images", raw / "masks"):
+            yield read_grey_pair(image, mask, 0, 1)
         return
-    for image, mask in pair_files(raw / "images", raw / "masks"):
-        yield read_grey_pair(image, mask, 0, 1)
+    images = [raw / "image" / name for name in list_images(raw / "image")]
+    truths = {path.stem: path for path in (raw / "groundTruth").glob("*.mat")}
+    labelled = [image for image in images if image.stem in truths]
+    for image, truth in pair_stems(labelled, truths.values()):
+        yield _read_crackforest(image, truth)
+    yield from (Picture(image.name, image, None) for image in images if image.stem not in truths)
 
 
-def _read_crackforest(raw: Path) -> Iterator[Picture]:
-    names = list_images(raw / "image")
-    truths = {path.stem: path for path in sorted((raw / "groundTruth").glob("*.mat"))}
-    stems = {Path(name).stem for name in names}
-    refuse_orphans([truths[stem] for stem in truths if stem not in stems], "picture")
-    for name in names:
-        path = raw / "image" / name
-        truth = truths.get(path.stem)
-        if truth is None:
-            yield Picture(name, path, None)
-            continue
-        codes = _read_codes(truth)
-        check_shapes(path, truth, codes)
-        odd = {f"pixels of code {code}, no crack": int((codes == code).sum()) for code in (3, 4)}
-        mask = (codes == CRACK).astype(np.uint8)[:, :, None]
-        yield Picture(name, path, mask, odd={**REFUSED, **odd, EMPTY: int(not mask.any())})
-
-
-def _read_codes(path: Path) -> np.ndarray:
-    # SciPy says NotImplementedError of MATLAB's 7.3 format, and as many things of broken files.
+def _read_crackforest(image: Path, truth: Path) -> Picture:
     try:
-        return loadmat(path)["groundTruth"][0, 0]["Segmentation"]
-    except (MatReadError, ValueError, KeyError, IndexError, TypeError, NotImplementedError,
-            EOFError) as error:  # fmt: skip
-        raise DatasetError(f"{path}: not a CrackForest ground truth ({error})") from error
+        codes = loadmat(truth)["groundTruth"][0, 0]["Segmentation"]
+    except BROKEN as error:
+        raise DatasetError(f"{truth}: not a CrackForest ground truth ({error})") from error
+    check_shapes(image, truth, codes)
+    mask = (codes == CRACK).astype(np.uint8)[:, :, None]
+    others = {f"pixels of code {code}, no crack": int((codes == code).sum()) for code in (3, 4)}
+    return Picture(image.name, image, mask, issues={**REFUSED, **others, EMPTY: int(not mask.any())})

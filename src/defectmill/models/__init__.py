@@ -1,6 +1,7 @@
 """Networks; `build_model` makes the one that an experiment asks for."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import pandas as pd
@@ -10,70 +11,48 @@ from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
 from defectmill.models.unet import build_unet
 
-# Each network with the knobs that are its own.
-BUILDERS = {
-    "unet": (build_unet, ("widths", "up_widths", "activation")),
-    "encoder_unet": (build_encoder_unet, ("up_widths", "pretrained", "frozen")),
-    "flexunet": (
-        build_flexunet,
-        ("filters", "kernel", "levels", "dilation", "activation", "rescale"),
-    ),
-}
+BUILD: dict[str, Any] = {"unet": build_unet, "encoder_unet": build_encoder_unet, "flexunet": build_flexunet}
 
 
 def build_model(experiment: Experiment) -> keras.Model:
-    """Build an experiment's network; its classes come from the dataset's card.
+    """Build an experiment's network.
 
     Returns:
         Model from (N, H, W, channels) 0..255, of any H and W, to probabilities (N, H, W, C), or
-        (N, H, W, 1 + C) with background first for the multiclass head. Weights are drawn from
-        the experiment's seed.
+        (N, H, W, 1 + C) with background first for the multiclass head. The experiment's seed decides the
+        initial weights.
     Raises:
-        ConfigError: knobs that do not fit one another.
+        ConfigError: settings that do not fit one another.
     """
-    knobs = experiment.model
-    if knobs.head == "multiclass" and not experiment.card.exclusive:
-        raise ConfigError(f"{experiment.dataset}: classes may overlap; use the multilabel head")
+    settings, info = experiment.model, experiment.info
+    if settings.head == "multiclass" and not info.exclusive:
+        raise ConfigError(f"{experiment.dataset}: classes may overlap; set model.head=multilabel")
     keras.utils.set_random_seed(experiment.seed)
-    build, own = BUILDERS[knobs.name]
-    shared = {
-        "n_classes": len(experiment.card.classes),
-        "channels": experiment.data.channels,
-        "normalization": knobs.normalization,
-        "dropout": knobs.dropout,
-        "head": knobs.head,
-    }
     try:
-        return build(**shared, **{name: getattr(knobs, name) for name in own})
+        return BUILD[settings.name](settings, info.n_classes, experiment.data.channels)
     except ValueError as error:
         raise ConfigError(f"{experiment.name}: {error}") from error
 
 
 def list_layers(model: keras.Model, shape: tuple[int, int]) -> pd.DataFrame:
-    """List a network's convolutions for pictures of `shape`, in the order they run.
+    """List a network's convolutions for images of `shape`, in the order they run.
 
     Returns:
-        layer, type, height, width, channels of what it gives, parameters, trainable.
+        layer, type, height, width and channels of its output, parameters, trainable.
     """
-    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Conv2DTranspose)
-    found = [layer for layer in model.layers if isinstance(layer, kinds)]
+    found = [layer for layer in model.layers if "Conv" in type(layer).__name__]
     inner = keras.Model(model.inputs, [layer.output for layer in found])
     shapes = inner.compute_output_shape((1, *shape, model.input_shape[-1]))
-    return pd.DataFrame(
-        [
-            (layer.name, type(layer).__name__, *given[1:], layer.count_params(), layer.trainable)
-            for layer, given in zip(found, shapes, strict=True)
-        ],
-        columns=["layer", "type", "height", "width", "channels", "parameters", "trainable"],
-    )
+    columns = ["layer", "type", "height", "width", "channels", "parameters", "trainable"]
+    rows = [
+        (layer.name, type(layer).__name__, *output[1:], layer.count_params(), layer.trainable)
+        for layer, output in zip(found, shapes, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def load_model(path: Path) -> keras.Model:
-    """Read a trained network, for prediction.
-
-    Raises:
-        ConfigError: no such file, or one that Keras cannot read.
-    """
+    """Read a trained network, for prediction; ConfigError where there is none that Keras can read."""
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError) as error:

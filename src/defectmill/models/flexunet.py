@@ -1,67 +1,47 @@
 """FlexUNet: a U-Net whose kernels shrink and whose filters double level by level.
 
-The network of the TensorFlow-FlexUNet experiments, knob by knob. Ronneberger et al. 2015,
+The network of the TensorFlow-FlexUNet experiments, setting by setting. Ronneberger et al. 2015,
 arXiv:1505.04597, with dilation as of Yu & Koltun 2015, arXiv:1511.07122.
 """
 
 import keras
 from keras import layers
 
+from defectmill.config import ConfigError
 from defectmill.models.layers import PadToMultiple, attach_head, normalize
+from defectmill.settings import FlexunetSettings
 
 
-def build_flexunet(
-    n_classes: int,
-    channels: int = 3,
-    filters: int = 16,
-    kernel: int = 11,
-    levels: int = 8,
-    dilation: int = 1,
-    dropout: float = 0.05,
-    activation: str = "relu",
-    normalization: str = "none",
-    rescale: bool = True,
-    head: str = "multiclass",
-) -> keras.Model:
-    """Build the network.
+def build_flexunet(settings: FlexunetSettings, n_classes: int, channels: int) -> keras.Model:
+    """Build the network, see `build_model`; `n_classes` does not count background.
 
-    Level i, from 0: filters * 2^i filters, kernels of max(3, kernel - 2i), dilation of
-    max(1, dilation - i), dropout at a rate of i * `dropout`; the decoder takes the encoder's.
-
-    Args:
-        n_classes: C, background not counted.
-        channels: of the picture, 0..255.
-        levels: the deepest among them; levels - 1 halvings.
-        normalization: none, batch or group, after each convolution.
-        rescale: divide the picture by 255.
-        head: multilabel (N, H, W, C) or multiclass (N, H, W, 1 + C), see `attach_head`.
-    Raises:
-        ValueError: a dropout rate of 1 or more at the deepest level.
+    Level i, from 0, has filters * 2^i filters, kernels of max(3, kernel - 2i), dilation of
+    max(1, dilation - i) and dropout at a rate of i * `dropout`, in encoder and decoder. Height and width are
+    halved `levels` - 1 times. ConfigError: a dropout rate of 1 or more at the deepest level.
     """
-    if dropout * (levels - 1) >= 1:
-        raise ValueError(f"dropout {dropout} is {dropout * (levels - 1):g} at level {levels - 1}")
+    deepest, dropout = settings.levels - 1, settings.dropout
+    if dropout * deepest >= 1:
+        raise ConfigError(f"dropout {dropout} is {dropout * deepest:g} at level {deepest}")
     inputs = keras.Input((None, None, channels), name="image")
-    x = layers.Rescaling(1 / 255)(inputs) if rescale else inputs
-    x = PadToMultiple(2 ** (levels - 1))(x)
-
-    def block(x, level: int):
-        for again in (False, True):
-            x = layers.Dropout(dropout * level)(x) if again and dropout * level else x
-            x = layers.Conv2D(
-                filters * 2**level, max(3, kernel - 2 * level), padding="same",
-                dilation_rate=max(1, dilation - level), activation=activation,
-                kernel_initializer="he_normal",
-            )(x)  # fmt: skip
-            x = normalize(x, normalization)
-        return x
-
+    x = layers.Rescaling(1 / 255)(inputs) if settings.rescale else inputs
+    x = PadToMultiple(2**deepest)(x)
     skips = []
-    for level in range(levels - 1):
-        x = block(x, level)
-        skips.append(x)
-        x = layers.MaxPooling2D()(x)
-    x = block(x, levels - 1)
-    for level, skip in reversed(list(enumerate(skips))):
-        x = layers.Conv2DTranspose(filters * 2**level, 2, strides=2, padding="same")(x)
-        x = block(layers.Concatenate()([x, skip]), level)
-    return keras.Model(inputs, attach_head(x, inputs, n_classes, head), name="flexunet")
+    for level in range(deepest):
+        skips.append(_convolve_twice(x, level, settings))
+        x = layers.MaxPooling2D()(skips[-1])
+    x = _convolve_twice(x, deepest, settings)
+    for level in reversed(range(deepest)):
+        x = layers.Conv2DTranspose(settings.filters * 2**level, 2, strides=2, padding="same")(x)
+        x = _convolve_twice(layers.Concatenate()([x, skips[level]]), level, settings)
+    return keras.Model(inputs, attach_head(x, inputs, n_classes, settings.head), name="flexunet")
+
+
+def _convolve_twice(x, level: int, settings: FlexunetSettings):
+    width, kernel = settings.filters * 2**level, max(3, settings.kernel - 2 * level)
+    rate, dilation = settings.dropout * level, max(1, settings.dilation - level)
+    how = {"padding": "same", "activation": settings.activation, "kernel_initializer": "he_normal"}
+    for second in (False, True):
+        x = layers.Dropout(rate)(x) if second and rate else x
+        x = layers.Conv2D(width, kernel, dilation_rate=dilation, **how)(x)
+        x = normalize(x, settings.normalization)
+    return x

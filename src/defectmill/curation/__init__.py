@@ -1,0 +1,1 @@
+"""Look after the data: find duplicates, assign folds, measure leakage, audit labels (notebook 02)."""

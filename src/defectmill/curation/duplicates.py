@@ -1,0 +1,181 @@
+"""Duplicates: which images show the same part, by file names, bytes and fine structure; each is read once."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn import config_context
+from sklearn.metrics import pairwise_distances_argmin_min, pairwise_distances_chunked
+from sklearn.neighbors import NearestNeighbors
+
+from defectmill.dataset_info import DatasetInfo
+from defectmill.files import DefectmillError, write_atomically
+from defectmill.images import decode_image, original_of, resize_image
+
+SIGNATURES = {b"\xff\xd8": {".jpg", ".jpeg"}, b"\x89P": {".png"}, b"BM": {".bmp"}}
+COLUMNS = {"ImageId": str, "height": int, "width": int, "digest": str, "blank": bool, "wrong_suffix": bool}
+SIDE = 64  # pixels of the small image behind a fingerprint
+BLOCK = 128  # MiB of distances at a time: all pairs of 18,000 images would take 1.3 GB
+
+
+class Scan(NamedTuple):
+    """What is known of N image files.
+
+    table: ImageId, height, width, digest (SHA-256 of the bytes), blank (all pixels have one value),
+    wrong_suffix (the bytes are of another format). fingerprints: (N, 4096) float32, see `fingerprint`.
+    """
+
+    table: pd.DataFrame
+    fingerprints: np.ndarray
+
+    def select(self, image_ids: Iterable[str]) -> "Scan":
+        """The rows of some of the images, in the order given."""
+        wanted = pd.Index(image_ids)
+        places = pd.Index(self.table["ImageId"]).get_indexer(wanted)
+        if (places < 0).any():
+            raise DefectmillError(f"{wanted[places < 0][0]}: was not there when the images were scanned")
+        return Scan(self.table.iloc[places].reset_index(drop=True), self.fingerprints[places])
+
+
+def scan_images(folder: Path, image_ids: Sequence[str]) -> Scan:
+    """Read every file once; ImageError names one that is no image."""
+
+    def scan(image_id: str) -> tuple[tuple, np.ndarray]:
+        data, suffix = (folder / image_id).read_bytes(), Path(image_id).suffix.lower()
+        image = decode_image(np.frombuffer(data, np.uint8), folder / image_id)
+        flags = image.min() == image.max(), suffix not in SIGNATURES.get(data[:2], {suffix})
+        return (image_id, *image.shape[:2], hashlib.sha256(data).hexdigest(), *flags), fingerprint(image)
+
+    with ThreadPoolExecutor() as pool:
+        scanned = list(pool.map(scan, image_ids))
+    table = pd.DataFrame([row for row, _ in scanned], columns=list(COLUMNS)).astype(COLUMNS)
+    return Scan(table, np.array([seen for _, seen in scanned], np.float32).reshape(-1, SIDE * SIDE))
+
+
+def fingerprint(image: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """Summarise the fine structure of an image; the cosine of two fingerprints is their similarity.
+
+    The slow lighting is taken away (Gaussian, 2 pixels of `side`): it makes different parts similar.
+    Source: measured on the magnetic tiles, see dataset_infos/magnetic-tile.yml.
+
+    Args:
+        image: (H, W, C) uint8; the first channel counts. It is shrunk to (side, side) first.
+    Returns:
+        (side * side,) float32 of mean 0 and norm 1; zeros for an image without structure.
+    """
+    small = resize_image(image[:, :, :1], (side, side))[:, :, 0].astype(np.float32)
+    small -= cv2.GaussianBlur(small, (0, 0), 2)
+    small -= small.mean()
+    norm = float(np.linalg.norm(small))
+    return (small / norm if norm > 0.05 * side else np.zeros_like(small)).ravel()
+
+
+def write_scans(path: Path, train: Scan, test: Scan) -> None:
+    """Keep two scans in one .npz file (output/<experiment>/scans.npz), fingerprints rounded to float16."""
+    arrays: dict[str, Any] = {}
+    for part, scan in (("train", train), ("test", test)):
+        arrays |= {f"{part} {column}": scan.table[column].to_numpy(kind) for column, kind in COLUMNS.items()}
+        arrays[f"{part} fingerprints"] = scan.fingerprints.astype(np.float16)
+    with write_atomically(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def read_scans(path: Path) -> tuple[Scan, Scan]:
+    """Read the scans of training and test images; rounding moves a similarity by less than 0.0001."""
+    if not path.is_file():
+        raise DefectmillError(f"{path}: no such file; `make labels` writes it")
+    scans = []
+    with np.load(path, allow_pickle=False) as kept:
+        for part in ("train", "test"):
+            table = pd.DataFrame({column: kept[f"{part} {column}"] for column in COLUMNS})
+            scans.append(Scan(table, kept[f"{part} fingerprints"].astype(np.float32)))
+    return scans[0], scans[1]
+
+
+def find_groups(scan: Scan, info: DatasetInfo) -> np.ndarray:
+    """Number the groups of images that must stay together: (N,) int64, in the order of first appearance.
+
+    Images are joined by file names, as augmented copies, by equal bytes and by a similarity above
+    `info.near_duplicate`, over a third image too.
+    """
+    search = NearestNeighbors(metric="cosine", algorithm="brute").fit(scan.fingerprints)
+    with config_context(working_memory=BLOCK):
+        similar = search.radius_neighbors_graph(radius=1 - info.near_duplicate)
+    pairs = [_join_by_name(scan.table["ImageId"], info), _join_equal(scan.table["digest"])]
+    return _number_groups([*pairs, np.stack(similar.nonzero())], len(scan.table))
+
+
+def nearest_neighbours(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the most similar of M candidates, (M, D), for each of N queries, (N, D); the first of equals.
+
+    Returns: (N,) places among the candidates and (N,) similarity in -1..1; zeros without candidates.
+    """
+    if not len(queries) or not len(candidates):
+        return np.zeros(len(queries), np.int64), np.zeros(len(queries), np.float32)
+    with config_context(working_memory=BLOCK):
+        places, distances = pairwise_distances_argmin_min(queries, candidates, metric="cosine")
+    return places, 1 - distances
+
+
+def pairs_at_threshold(
+    images: pd.DataFrame, fingerprints: np.ndarray, info: DatasetInfo, n: int = 4
+) -> pd.DataFrame:
+    """Find the pairs just above and just below `info.near_duplicate`, to be looked at.
+
+    Args:
+        images: image table with groups; fingerprints: (N, D), in its order.
+    Returns:
+        Up to 2n rows, on each side the nearest to the threshold first: side ("joined": similarity above it,
+        and no file name joins them; "apart": below it, in different groups), similarity, first, second.
+    """
+    ids, groups, radius = images["ImageId"].to_numpy(), images["group"].to_numpy(), 1 - info.near_duplicate
+    parts = _number_groups([_join_by_name(images["ImageId"], info)], len(ids))
+    found: dict[str, list[tuple]] = {"joined": [], "apart": []}
+    top = 0
+    with config_context(working_memory=BLOCK):
+        for distances in pairwise_distances_chunked(fingerprints, metric="cosine"):
+            rows = np.arange(top, top + len(distances))[:, None]
+            later, near = np.arange(len(ids)) > rows, distances <= radius
+            gaps = pd.Series(np.abs(distances - radius).ravel())
+            fits = later & near & (parts[rows] != parts), later & ~near & (groups[rows] != groups)
+            for pairs, fit in zip(found.values(), fits, strict=True):
+                for place, gap in gaps[fit.ravel()].nsmallest(n).items():
+                    row, column = divmod(int(place), len(ids))
+                    pairs.append((gap, 1 - float(distances[row, column]), ids[top + row], ids[column]))
+            top += len(distances)
+    table = [(side, *pair[1:]) for side, pairs in found.items() for pair in sorted(pairs)[:n]]
+    return pd.DataFrame(table, columns=["side", "similarity", "first", "second"])
+
+
+def _number_groups(pairs: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """Number the groups of n images of which (2, P) pairs of places are joined."""
+    left, right = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(n, n))
+    return pd.factorize(connected_components(graph, directed=False)[1])[0]
+
+
+def _join_by_name(image_ids: pd.Series, info: DatasetInfo) -> np.ndarray:
+    """(2, P) places of augmented copies and their originals, and of images of one part by file name."""
+    originals = pd.Index(image_ids).get_indexer(image_ids.map(original_of))
+    copies = np.flatnonzero(originals >= 0)
+    joined = np.stack([originals[copies], copies])
+    if not info.group_pattern:
+        return joined
+    parts = image_ids.reset_index(drop=True).str.extract(info.group_pattern, expand=False).dropna()
+    if info.group_gap:
+        numbers = parts.map(int).sort_values()
+        parts = (numbers.diff() > info.group_gap).cumsum()
+    return np.concatenate([joined, _join_equal(parts)], axis=1)
+
+
+def _join_equal(keys: pd.Series) -> np.ndarray:
+    """(2, P) places, the index of `keys`: the first with the same key, and each."""
+    places = keys.index.to_series()
+    return np.stack([places.groupby(keys).transform("first"), places])

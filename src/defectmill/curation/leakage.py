@@ -1,0 +1,92 @@
+"""Leakage: what a baseline scores that learns nothing and copies the most similar training image's masks.
+
+What it scores above the floor, the empty submission, comes from duplicates on both sides of a split.
+"""
+
+import numpy as np
+import pandas as pd
+
+from defectmill.curation.duplicates import nearest_neighbours
+from defectmill.images import resize_masks
+from defectmill.labels import draw_runs, make_label_table, runs_by_image
+from defectmill.rle import mask_to_rle
+from defectmill.scores import competition_score, count_runs, micro_dice
+
+
+def leak_report(
+    images: pd.DataFrame, labels: pd.DataFrame, fingerprints: np.ndarray, n_folds: int, seed: int
+) -> pd.DataFrame:
+    """Compare a plain random split with the split by group.
+
+    Args:
+        images: image table with group and fold; labels: label table of the same images in the same order.
+        fingerprints: (N, D), in the order of the image table.
+    Returns:
+        A row a split: split, images (each in validation once), "duplicates in training" (of how many an
+        image of the same group is trained on), share (of the images), "1-NN score", floor, "1-NN Dice".
+    """
+    rows, plain = [], np.random.default_rng(seed).permutation(len(images)) % n_folds
+    for name, folds in (("random split", plain), ("by group", images["fold"].to_numpy())):
+        leaking, copied = 0, []
+        for inside in (folds == fold for fold in range(n_folds)):
+            asked, known = images[inside], images[~inside]
+            leaking += int(asked["group"].isin(known["group"]).sum())
+            copied.append(copy_nearest(labels, known, fingerprints[~inside], asked, fingerprints[inside]))
+        asked = images[folds >= 0]
+        truth = labels[labels["ImageId"].isin(asked["ImageId"])]
+        predicted = truth[["ImageId", "ClassId"]].merge(pd.concat(copied))
+        (floor, _), _, nearest = baselines(truth, predicted, asked).iloc[:, 1:].to_numpy()
+        rows.append((name, len(asked), leaking, leaking / len(asked), nearest[0], floor, nearest[1]))
+    columns = ["split", "images", "duplicates in training", "share", "1-NN score", "floor", "1-NN Dice"]
+    return pd.DataFrame(rows, columns=columns).fillna({"1-NN Dice": 0.0})
+
+
+def baselines(truth: pd.DataFrame, copied: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Score submissions that need no training.
+
+    Args:
+        truth: label table; copied: from `copy_nearest`, the same rows in the same order.
+        images: image table of the same images, in the order of the truth.
+    Returns:
+        One row a baseline: baseline, score, micro_dice (mean over the classes in the truth, NaN without).
+    """
+    both, true, predicted = count_runs(truth, copied)
+    area = np.broadcast_to((images["height"] * images["width"]).to_numpy()[:, None], true.shape)
+    present, rows = true.sum(axis=0) > 0, []
+    for name, counts in (
+        ("empty submission (floor)", (true * 0, true, true * 0)),
+        ("everything marked", (true, true, area)),
+        ("1-nearest neighbour", (both, true, predicted)),
+    ):
+        dice = micro_dice(*counts)[present].mean() if present.any() else np.nan
+        rows.append((name, competition_score(*counts), dice))
+    return pd.DataFrame(rows, columns=["baseline", "score", "micro_dice"])
+
+
+def copy_nearest(
+    labels: pd.DataFrame,
+    known: pd.DataFrame,
+    known_fingerprints: np.ndarray,
+    asked: pd.DataFrame,
+    asked_fingerprints: np.ndarray,
+) -> pd.DataFrame:
+    """Predict for each image the masks of the most similar known image.
+
+    Args:
+        labels: label table of the known images (rows of others do no harm).
+        known, asked: image tables, for the shapes; a mask of another shape is resized.
+        known_fingerprints, asked_fingerprints: (N, D), in their order.
+    Returns:
+        Label table of the asked images, a row for every class.
+    """
+    class_ids, runs = range(1, int(labels["ClassId"].max()) + 1), runs_by_image(labels)
+    nearest = known.iloc[nearest_neighbours(asked_fingerprints, known_fingerprints)[0]]
+    columns, rows = ["ImageId", "height", "width"], []
+    pairs = zip(asked[columns].to_numpy().tolist(), nearest[columns].to_numpy().tolist(), strict=True)
+    for (image_id, *shape), (source, *source_shape) in pairs:
+        copied = runs[source]
+        if shape != source_shape:
+            masks = resize_masks(draw_runs(copied, source_shape, len(class_ids), source), shape)
+            copied = {c: mask_to_rle(masks[:, :, c - 1]) for c in class_ids}
+        rows += [(image_id, c, copied.get(c, "")) for c in class_ids]
+    return make_label_table(rows)

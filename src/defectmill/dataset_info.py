@@ -1,0 +1,161 @@
+"""What a dataset is, as data: classes, licence, which file names belong together. No picture is needed.
+
+The built-in ones are the YAML files in dataset_infos/.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from defectmill import files
+from defectmill.files import DefectmillError
+
+ALL_CLASSES, BACKGROUND = "all classes", "background"  # rows of tables beside the classes
+
+Colour = tuple[int, int, int]
+
+
+class DefectClass(BaseModel):
+    """One kind of defect: the competition's class id (from 1), a name, a colour 0..255 RGB."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: int
+    name: str
+    colour: Colour
+
+    @property
+    def title(self) -> str:
+        """Id and name, or the name alone where it tells the id."""
+        return self.name if self.name.endswith(f" {self.id}") else f"{self.id} {self.name}"
+
+
+class Published(BaseModel):
+    """Published counts of a dataset: images; masks of each class; images with no class, one, two, ..."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    images: int
+    masks: tuple[int, ...]
+    by_classes: tuple[int, ...]
+
+
+class DatasetInfo(BaseModel):
+    """A dataset.
+
+    Attributes:
+        group_pattern: regular expression with one capture group, the part that a file name tells; images of
+            one part stay together. Empty: names say nothing.
+        group_gap: the captured part is a running number, and numbers at most this far apart are one part.
+        near_duplicate: images whose fingerprints (`curation.duplicates.fingerprint`) correlate above this
+            show one part. The default joins copies that were saved anew, brightened or shifted by a
+            hundredth; mirrored, turned or warped ones are found by their names only.
+        undo_rims: the masks were once resized with interpolation; thin rims of wrong classes between a defect
+            and what it borders are given to the nearest of the two.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    title: str
+    classes: tuple[DefectClass, ...]  # by class id, from 1 without a gap
+    exclusive: bool = True  # no pixel ever belongs to two classes
+    layout: str = "2019"  # of its CSV files; or "current", which lists defects only: see labels.LAYOUTS
+    group_pattern: str = ""
+    group_gap: int = 0
+    licence: str = "not stated"
+    citation: str = ""
+    source: str = ""
+    near_duplicate: float = 0.9
+    shape: tuple[int, int] | None = None  # (height, width) of every image, where the dataset promises one
+    partial: bool = False  # train.csv may label images that train_images lacks
+    undo_rims: bool = False
+    slug: str = ""  # the competition's name in its address at Kaggle
+    published: Published | None = None  # of its whole training part
+    notes: tuple[str, ...] = ()  # how input/<dataset> was made and what the adapter saw
+
+    @field_validator("classes")
+    @classmethod
+    def _ids_run_from_one(cls, classes: tuple[DefectClass, ...]) -> tuple[DefectClass, ...]:
+        ids = [c.id for c in classes]
+        if ids != list(range(1, len(ids) + 1)) or not ids:
+            raise ValueError(f"class ids must run from 1 without a gap, not {ids}")
+        names, reserved = [c.name for c in classes], (ALL_CLASSES, BACKGROUND)
+        if len({*names, *reserved}) < len(names) + len(reserved):
+            raise ValueError(f"class names must differ, and not be {reserved}: {names}")
+        return classes
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _pattern_has_one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"group_pattern {pattern!r}: {error}") from error
+        if pattern and groups != 1:
+            raise ValueError(f"group_pattern {pattern!r} needs one capture group (...), and has {groups}")
+        return pattern
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of the channels."""
+        return [c.name for c in self.classes]
+
+    @property
+    def colours(self) -> list[Colour]:
+        """Colours in the order of the channels, 0..255 RGB."""
+        return [c.colour for c in self.classes]
+
+    @property
+    def shades(self) -> list[tuple[float, ...]]:
+        """The colours as Matplotlib takes them, 0..1."""
+        return [tuple(part / 255 for part in colour) for colour in self.colours]
+
+
+@cache
+def builtin_datasets() -> dict[str, DatasetInfo]:
+    """The datasets that the project knows, by name."""
+    texts = {p.stem: p.read_text(encoding="utf-8") for p in Path(__file__).parent.glob("dataset_infos/*.yml")}
+    return {name: DatasetInfo.model_validate(yaml.safe_load(texts[name])) for name in sorted(texts)}
+
+
+def load_dataset_info(dataset: str) -> DatasetInfo:
+    """Find what is known of a dataset: the built-in description, else input/<dataset>/dataset.json.
+
+    Of a built-in one, only what its adapter found out is taken from the file (notes, partial, layout). Before
+    an adapter has run, the description of a dataset of yours is input/<dataset>/info.json.
+
+    Raises:
+        DefectmillError: there is neither, or the file does not describe a dataset.
+    """
+    folder, known = files.ROOT / "input" / dataset, builtin_datasets()
+    path = folder / "dataset.json"
+    if dataset in known:
+        found = read_dataset_info(path) if path.is_file() else known[dataset]
+        return known[dataset].model_copy(update=found.model_dump(include={"notes", "partial", "layout"}))
+    if path.is_file():
+        return read_dataset_info(path)
+    if not (folder / "info.json").is_file():
+        raise DefectmillError(f"no dataset {dataset!r}{nearest(dataset, known)}; your own needs {path} first")
+    return read_dataset_info(folder / "info.json")
+
+
+def read_dataset_info(path: Path) -> DatasetInfo:
+    """Read a description from its JSON file; DefectmillError where it is none."""
+    try:
+        return DatasetInfo.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DefectmillError(f"{path}: does not describe a dataset: {error}") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest the nearest known name, for the end of an error message; else list what is known."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"

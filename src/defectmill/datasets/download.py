@@ -1,0 +1,94 @@
+"""A competition's files from Kaggle, by Kaggle's own client, and zip files unpacked safely."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from defectmill.datasets.competition import DatasetError
+
+STEPS = """\
+To download from Kaggle:
+  1. make an account at https://www.kaggle.com
+  2. accept the rules at https://www.kaggle.com/competitions/{slug}/rules
+  3. under Settings, API, create a token and save it as {token}
+  4. {python} -m pip install kaggle
+Or download the zip in a browser and say where it is: make input DATASET=... RAW=<zip or folder>"""
+
+
+def download(slug: str, folder: Path) -> Path:
+    """Download all files of a competition, by the name in its address, as one zip into a folder.
+
+    Raises:
+        DatasetError: no token, no client, or the client failed; with its output.
+    """
+    check_token(slug)
+    # Beside this Python first: an environment need not be activated.
+    beside = shutil.which("kaggle", path=str(Path(sys.executable).parent))
+    if not (client := beside or shutil.which("kaggle")):
+        raise DatasetError(f"Kaggle's client is missing: {sys.executable} -m pip install kaggle")
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [client, "competitions", "download", "-c", slug, "-p", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    target = folder / f"{slug}.zip"
+    if done.returncode or not target.is_file():
+        raise DatasetError(f"{client}: {done.stdout.strip() or 'wrote no zip'}\n{_tell_steps(slug)}")
+    return target
+
+
+def check_token(slug: str) -> None:
+    """Raise DatasetError, with what to do, if there is no token for Kaggle or others can read its file."""
+    given = {name for name in ("API_TOKEN", "USERNAME", "KEY") if os.environ.get(f"KAGGLE_{name}")}
+    if "API_TOKEN" in given or {"USERNAME", "KEY"} <= given:
+        return
+    token = _find_token()
+    present = [path for path in (token, token.with_name("access_token")) if path.is_file()]
+    if not present:
+        raise DatasetError(f"no Kaggle token: neither {token} nor KAGGLE_API_TOKEN\n{_tell_steps(slug)}")
+    for path in present:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            way_out = f"close it first: chmod 600 {path}"
+            raise DatasetError(f"{path}: others on this machine can read your token; {way_out}")
+
+
+def _find_token() -> Path:
+    return Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle").expanduser() / "kaggle.json"
+
+
+def _tell_steps(slug: str) -> str:
+    return STEPS.format(slug=slug, token=_find_token(), python=sys.executable)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip into a folder that need not exist; names and room are checked before anything is written.
+
+    Raises:
+        DatasetError: not a whole zip, a file that is damaged, would leave the folder or is there twice, or
+            too little room on the disk. What had been written by then stays.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source:
+            members = [member for member in source.infolist() if not member.is_dir()]
+            _check_members(archive, members, folder)
+            source.extractall(folder, members)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DatasetError(f"{archive}: not a whole zip file ({error}); download it again") from error
+
+
+def _check_members(archive: Path, members: list[zipfile.ZipInfo], folder: Path) -> None:
+    names = [member.filename for member in members]
+    for name in names:
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            raise DatasetError(f"{archive}: member {name!r} would be written outside its folder")
+    if len(set(names)) < len(names):
+        raise DatasetError(f"{archive}: member {max(names, key=names.count)!r} is there twice")
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    wanted, free = sum(member.file_size for member in members), shutil.disk_usage(there).free
+    if wanted > free:
+        room = f"unpacks to {wanted / 1e9:.1f} GB; {there} has {free / 1e9:.1f} GB free"
+        raise DatasetError(f"{archive}: {room}")

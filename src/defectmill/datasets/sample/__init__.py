@@ -1,0 +1,1 @@
+"""The sample: synthetic images of rolled steel with defects, and their masks."""

@@ -1,0 +1,1 @@
+"""From masks to numbers, and from numbers to the report."""

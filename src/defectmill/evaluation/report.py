@@ -1,0 +1,91 @@
+"""What notebook 05 shows beside its figures, and its executed copy as one page that needs no other file."""
+
+import json
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from defectmill.config import Experiment
+from defectmill.dataset_info import ALL_CLASSES, DatasetInfo
+from defectmill.evaluation.metrics import METRICS, RESAMPLES, pick
+from defectmill.files import write_atomically
+
+HEADLINE = ("score", "floor", "gain", "micro_dice")
+COLUMNS: tuple[str, ...] = ("micro_dice", "micro_iou", "precision", "recall", "boundary_f1", "image_recall")
+COLUMNS += ("false_alarm_rate", "imagewise_dice", "imagewise_iou")
+COLOURS = {"#1d2129": "ink", "#5b6472": "soft", "#dde1e7": "line"}  # of the figures: names in style.css
+
+
+def load_template(name: str) -> Template:
+    """Load a template of this package; a name in it that is not given is an error."""
+    loader = PackageLoader("defectmill.evaluation")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(name)
+
+
+def show(macro: str, **values: object) -> Any:
+    """Show a part of the report: fill a macro of templates/parts.html.j2 (values, audit, provenance)."""
+    from IPython.display import HTML
+
+    return HTML(str(getattr(load_template("parts.html.j2").module, macro)(**values)))
+
+
+def show_headline(metrics: pd.DataFrame, part: str, images: pd.DataFrame) -> Any:
+    """Show score, floor, gain and micro Dice of a part of the data, given with its image table and groups."""
+    rows = {name: pick(metrics, name) for name in HEADLINE}
+    return show("headline", rows=rows, part=part, groups=images["group"].tolist(), resamples=RESAMPLES)
+
+
+def show_classes(metrics: pd.DataFrame, info: DatasetInfo) -> Any:
+    """Show the metrics of each class and their mean, with the colours of the classes and intervals."""
+    rows = {name: [pick(metrics, m, name) for m in COLUMNS] for name in [*info.class_names, ALL_CLASSES]}
+    extra = {"colours": dict(zip(info.class_names, info.colours, strict=True)), "digits": 3}
+    return show("values", columns=COLUMNS, rows=rows, meanings={m: METRICS[m] for m in COLUMNS}, **extra)
+
+
+def write_scores(
+    run: Experiment, part: str, images: pd.DataFrame, metrics: pd.DataFrame, baselines: pd.DataFrame
+) -> None:
+    """Write scores.json: the headline as plain numbers, the baselines' scores, every row of the metrics."""
+    known = metrics.astype(object).where(metrics.notna(), None)
+    headline = {name: pick(known, name) for name in HEADLINE}
+    scores = {"part": part, "images": len(images), "groups": images["group"].nunique()}
+    scores |= {name: row["value"] for name, row in headline.items()}
+    scores["intervals"] = {name: [row["low"], row["high"]] for name, row in headline.items()}
+    scores["baselines"] = baselines.set_index("baseline")["score"].to_dict()
+    scores["metrics"] = known.to_dict("records")
+    with write_atomically(run.output / "scores.json") as path:
+        path.write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
+
+
+def export_report(executed: Path, run: Experiment) -> Path:
+    """Write output/<experiment>/report.html: what an executed notebook 05 says and shows, without its code.
+
+    The page asks for nothing from elsewhere and runs no script.
+    """
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    folders, page = [str(Path(__file__).parent / "templates")], run.output / "report.html"
+    found: Any = {"extra_template_basedirs": folders, "extra_template_paths": folders}
+    exporter = HTMLExporter(template_name="report", exclude_anchor_links=True, **found)
+    exporter.register_filter("inline_svg", _inline_svg)
+    notebook = nbformat.read(executed, as_version=4)
+    texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    sections = re.findall(r"^## (.+)$", texts, flags=re.MULTILINE)
+    html, _ = exporter.from_notebook_node(notebook, {"run": run, "sections": sections})
+    with write_atomically(page) as path:
+        path.write_text(html, encoding="utf-8")
+    return page
+
+
+def _inline_svg(svg: str, alt: str | None) -> str:
+    """Make a Matplotlib figure part of the page: its colours follow the page's, its ids clash with none."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
+    for colour, name in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt or "Figure")}" ', 1)

@@ -1,0 +1,127 @@
+"""Losses and metrics, in keras.ops only.
+
+Truth is (N, H, W, C) in {0, 1} without background. Prediction is (N, H, W, C) of a multilabel head or
+(N, H, W, 1 + C) of a multiclass head, whose channel 0 is background.
+"""
+
+import keras
+from keras import ops
+
+from defectmill.files import DefectmillError
+
+EPSILON = 1e-6
+
+
+def probability_of_truth(y_true, y_pred):
+    """Predicted probability of the true class: multilabel (N, H, W, C), multiclass (N, H, W)."""
+    if y_pred.shape[-1] == y_true.shape[-1]:
+        p = y_true * y_pred + (1 - y_true) * (1 - y_pred)
+    else:
+        background = 1 - ops.sum(y_true, axis=-1, keepdims=True)
+        p = ops.sum(ops.concatenate([background, y_true], axis=-1) * y_pred, axis=-1)
+    return ops.clip(p, EPSILON, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="defectmill")
+def soft_pixel_accuracy(y_true, y_pred):
+    """Mean predicted probability of the true class over all pixels, background among them: a scalar.
+
+    What FlexUNet calls dice_coef_multiclass: with one-hot truth and a softmax its denominator is twice the
+    number of pixels. A prediction of background alone scores the share of background.
+    """
+    return ops.mean(probability_of_truth(ops.cast(y_true, y_pred.dtype), y_pred))
+
+
+@keras.saving.register_keras_serializable(package="defectmill")
+def batch_dice(y_true, y_pred):
+    """Soft Dice of a batch, all classes and images taken as one mask, smoothed by 1: a scalar.
+
+    The capstone's "Dice coefficient". Background does not count.
+    """
+    y_pred = y_pred[..., -y_true.shape[-1] :]
+    both = ops.sum(y_true * y_pred)
+    return (2 * both + 1) / (ops.sum(y_true) + ops.sum(y_pred) + 1)
+
+
+@keras.saving.register_keras_serializable(package="defectmill")
+class DefectLoss(keras.losses.Loss):
+    """A weighted sum of cross-entropy, Dice loss, batch Dice loss and focal loss.
+
+    Cross-entropy and focal loss (Lin et al. 2017, arXiv:1708.02002, gamma 2) are means over pixels (and
+    classes, multilabel). The Dice loss (Milletari et al. 2016, arXiv:1606.04797) is 1 - the mean, over the
+    defect classes present in the batch, of the soft Dice of all images of the batch together; background
+    does not count. The batch Dice loss is 1 - `batch_dice`: large masks outweigh small ones.
+
+    Args:
+        head: multilabel or multiclass.
+        weights: {"cross_entropy" | "dice" | "batch_dice" | "focal": weight}.
+    """
+
+    def __init__(self, head: str, weights: dict, name="loss", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.head, self.weights = head, dict(weights)
+
+    def call(self, y_true, y_pred):
+        y_true = ops.cast(y_true, y_pred.dtype)
+        return sum(weight * self._term(name, y_true, y_pred) for name, weight in self.weights.items())
+
+    def _term(self, name: str, y_true, y_pred):
+        match name:
+            case "dice":
+                classes = y_pred[..., 1:] if self.head == "multiclass" else y_pred
+                both, true, predicted = _count_pixels(y_true, classes)
+                return _mean_of_present(1 - (2 * both + EPSILON) / (true + predicted + EPSILON), true)
+            case "batch_dice":
+                return 1 - batch_dice(y_true, y_pred)
+            case "cross_entropy" if self.head == "multilabel":
+                yes, no = (ops.log(ops.clip(p, EPSILON, 1.0)) for p in (y_pred, 1 - y_pred))
+                return -ops.mean(y_true * yes + (1 - y_true) * no)
+            case "cross_entropy":
+                return -ops.mean(ops.log(probability_of_truth(y_true, y_pred)))
+            case "focal":
+                p = probability_of_truth(y_true, y_pred)
+                return -ops.mean(ops.square(1 - p) * ops.log(p))
+        raise DefectmillError(f"no loss {name!r}")
+
+    def get_config(self):
+        return {**super().get_config(), "head": self.head, "weights": self.weights}
+
+
+def _count_pixels(y_true, y_pred):
+    """Pixels of each class in both, in the truth, in the prediction: 3 x (C,)."""
+    return [ops.sum(masks, axis=(0, 1, 2)) for masks in (y_true * y_pred, y_true, y_pred)]
+
+
+def _mean_of_present(values, true):
+    """Mean of (C,) values over the classes with a true pixel; 0 where there is none."""
+    present = ops.cast(true > 0, values.dtype)
+    return ops.sum(values * present) / ops.maximum(ops.sum(present), 1)
+
+
+@keras.saving.register_keras_serializable(package="defectmill")
+class ForegroundDice(keras.metrics.Metric):
+    """Mean over the defect classes of the Dice of all images together; classes never seen do not count.
+
+    A multilabel pixel has the classes above 0.5, a multiclass pixel its most probable one. A prediction of
+    background alone scores 0.
+    """
+
+    def __init__(self, n_classes: int, head: str, name="foreground_dice", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.n_classes, self.head = n_classes, head
+        self.counts = self.add_weight(shape=(3, n_classes), initializer="zeros", name="counts")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true = ops.cast(y_true > 0, "float32")
+        if self.head == "multiclass":
+            y_pred = ops.one_hot(ops.argmax(y_pred, axis=-1), self.n_classes + 1)[..., 1:]
+        else:
+            y_pred = ops.cast(y_pred > 0.5, "float32")
+        self.counts.assign_add(ops.stack(_count_pixels(y_true, y_pred)))
+
+    def result(self):
+        both, true, predicted = ops.unstack(self.counts)
+        return _mean_of_present(2 * both / ops.maximum(true + predicted, 1), true)
+
+    def get_config(self):
+        return {**super().get_config(), "n_classes": self.n_classes, "head": self.head}

@@ -1,0 +1,99 @@
+"""Inference: probability maps at an image's own resolution, one image at a time."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from defectmill.config import Experiment
+from defectmill.images import ImageError, read_image, resize_image
+from defectmill.labels import draw_runs, runs_by_image
+from defectmill.prediction.postprocess import Maps, Pairs
+from defectmill.prediction.tiles import blend_tiles, shown_shape, split_batches, split_tiles
+
+FLIPS = {"horizontal": (1,), "vertical": (0,), "both": (0, 1)}
+BATCH = 4  # tiles predicted at once
+
+
+class MapStore:
+    """Probability maps of many images, 8 bits a value and compressed: a map of 6 MB takes tens of kB.
+
+    Iterating gives (image id, (H, W, C) float32), rounded to 1/255, as often as wanted.
+    """
+
+    def __init__(self, maps: Maps):
+        self._packed = {
+            image_id: (probs.shape, zlib.compress(np.rint(probs * 255).astype(np.uint8), 1))
+            for image_id, probs in maps
+        }
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        for image_id, (shape, packed) in self._packed.items():
+            grey = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
+            yield image_id, grey.astype(np.float32) / 255
+
+
+def pair_with_truth(maps: Maps, labels: pd.DataFrame, n_classes: int) -> Pairs:
+    """Yield each map beside its true masks, both (H, W, C)."""
+    runs = runs_by_image(labels)
+    for image_id, probs in maps:
+        yield probs, draw_runs(runs[image_id], probs.shape[:2], n_classes, image_id)
+
+
+def predict_probs(model: keras.Model, image: np.ndarray, run: Experiment) -> np.ndarray:
+    """Predict one image, (H, W, ch) uint8, averaged over the experiment's flips and scales.
+
+    Gives (H, W, C) float32 in [0, 1]; the background of a multiclass head is dropped.
+    """
+    height, width = shown_shape((image.shape[0], image.shape[1]), run.data)
+    axes: list[tuple[int, ...]] = [(), *(FLIPS[flip] for flip in run.predict.flips)]
+    maps = []
+    for scale in run.predict.scales:
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        shown = resize_image(image, size).astype(np.float32)
+        probs = _predict(model, np.stack([np.flip(shown, a) for a in axes]), run)
+        mean = np.mean([np.flip(p, a) for p, a in zip(probs, axes, strict=True)], axis=0)
+        maps.append(resize_image(np.ascontiguousarray(mean, np.float32), image.shape[:2]))
+    return np.clip(np.mean(maps, axis=0), 0, 1)
+
+
+def predict_folder(
+    model: keras.Model, folder: Path, image_ids: Iterable[str], run: Experiment, skipped: dict | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (image id, probability map); only one map is held at a time.
+
+    `skipped` takes {image id: reason} of images that cannot be read; without it they raise ImageError.
+    """
+    for image_id in image_ids:
+        try:
+            image = read_image(folder / image_id, run.data.channels)
+        except ImageError as error:
+            if skipped is None:
+                raise
+            skipped[image_id] = str(error)
+            continue
+        yield image_id, predict_probs(model, image, run)
+
+
+def _predict(model: keras.Model, images: np.ndarray, run: Experiment) -> np.ndarray:
+    """(N, h, w, ch) float32 -> (N, h, w, C), whole or in tiles."""
+    tiles, maps = run.predict.tiles, []
+    if tiles is None:
+        return _predict_batch(model, images, run)
+    for image in images:
+        parts, origins = split_tiles(image, tiles.shape, tiles.overlap)
+        batches = (parts[b.start : b.stop] for b in split_batches(len(parts), BATCH))
+        probs = (p for batch in batches for p in _predict_batch(model, batch, run))
+        maps.append(blend_tiles(probs, origins, (image.shape[0], image.shape[1])))
+    return np.stack(maps)
+
+
+def _predict_batch(model: keras.Model, batch: np.ndarray, run: Experiment) -> np.ndarray:
+    """A flexunet is shown one image twice: see `split_batches`."""
+    first = int(run.model.head == "multiclass")
+    alone = len(batch) == 1 and run.model.name == "flexunet"
+    shown = np.repeat(batch, 2, axis=0) if alone else batch
+    return model.predict_on_batch(shown)[: len(batch), ..., first:]

@@ -1,0 +1,83 @@
+"""From probability maps to masks, by a class threshold for each class."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from defectmill.dataset_info import DatasetInfo
+from defectmill.files import write_atomically
+from defectmill.images import colours_from_masks, name_masks, write_image
+from defectmill.labels import draw_runs, runs_by_image
+
+Maps = Iterable[tuple[str, np.ndarray]]  # image id, (H, W, C) probabilities
+Pairs = Iterable[tuple[np.ndarray, np.ndarray]]  # (H, W, C) probabilities, (H, W, C) true masks
+
+
+@dataclass(frozen=True)
+class ClassThreshold:
+    """What a connected component must have to be a defect of one class.
+
+    threshold: probability that its pixels exceed. high_threshold: probability that its best pixel
+    reaches (hysteresis, Canny 1986). minimum_area: pixels of the image. A threshold of 1 predicts nothing.
+    """
+
+    threshold: float
+    high_threshold: float
+    minimum_area: int
+
+
+def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusive: bool) -> np.ndarray:
+    """Turn probabilities, (H, W, C) in [0, 1], into masks, (H, W, C) uint8 in {0, 1}.
+
+    Args:
+        thresholds: one a class; another number raises ValueError.
+        exclusive: of several classes at a pixel only the most probable may stand.
+    """
+    probs = keep_likeliest(probs) if exclusive else probs
+    maps = zip(np.moveaxis(probs, 2, 0), thresholds, strict=True)
+    return np.stack([select_components(one, threshold) for one, threshold in maps], 2).astype(np.uint8)
+
+
+def keep_likeliest(probs: np.ndarray) -> np.ndarray:
+    """Set every class but the most probable to 0 at each pixel: (H, W, C)."""
+    best = probs.argmax(axis=-1, keepdims=True)
+    return np.where(np.arange(probs.shape[-1]) == best, probs, 0)
+
+
+def select_components(probs: np.ndarray, wanted: ClassThreshold) -> np.ndarray:
+    """Keep the connected components (8 neighbours) of one class that fulfil its threshold: (H, W) bool."""
+    components, areas, peaks = find_components(probs, wanted.threshold)
+    keep = (areas >= wanted.minimum_area) & (peaks >= wanted.high_threshold)
+    return np.concatenate([[False], keep])[components]
+
+
+def find_components(probs: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the connected components of a (H, W) map above a threshold.
+
+    Returns:
+        (H, W) int32 numbers (0 = none), and area and highest probability of each, from number 1 on.
+    """
+    above = probs > threshold
+    if not above.any():  # most classes of most images
+        return np.zeros(probs.shape, np.int32), np.zeros(0, np.int64), np.zeros(0, probs.dtype)
+    n, components = cv2.connectedComponents(above.astype(np.uint8), connectivity=8)
+    numbers, peaks = components[above].astype(np.int64), np.zeros(n, probs.dtype)
+    np.maximum.at(peaks, numbers, probs[above])
+    return components, np.bincount(numbers, minlength=n)[1:], peaks[1:]
+
+
+def write_colour_masks(labels: pd.DataFrame, images: pd.DataFrame, folder: Path, info: DatasetInfo) -> None:
+    """Write <name>.png for every image of an image table, its classes in their colours; see `name_masks`.
+
+    What `folder` held before goes.
+    """
+    runs, names = runs_by_image(labels), name_masks(images["ImageId"])
+    with write_atomically(folder) as part:
+        part.mkdir()
+        for image_id, *shape in images[["ImageId", "height", "width"]].itertuples(index=False):
+            masks = draw_runs(runs[image_id], shape, info.n_classes, image_id)
+            write_image(part / f"{names[image_id]}.png", colours_from_masks(masks, info.colours))

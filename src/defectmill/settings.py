@@ -1,0 +1,200 @@
+"""Sections of an experiment's settings, types, defaults; a class for each network, data mode and schedule."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
+Scale = Annotated[float, Field(gt=0, le=4)]
+Side = Annotated[int, Field(ge=16, le=4096)]
+Weight = Annotated[float, Field(ge=0)]
+Losses = dict[Literal["cross_entropy", "dice", "batch_dice", "focal"], Weight]
+
+
+class Settings(BaseModel):
+    """Frozen, and refusing what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabelSettings(Settings):
+    """Folds. `validation_fold` is the fold that training never sees."""
+
+    n_folds: Annotated[int, Field(ge=2)] = 5
+    validation_fold: NotNegative = 0
+
+    @model_validator(mode="after")
+    def _validation_fold_exists(self) -> "LabelSettings":
+        if self.validation_fold >= self.n_folds:
+            raise ValueError(f"validation_fold {self.validation_fold} is no fold of {self.n_folds}")
+        return self
+
+
+class _Data(Settings):
+    """What every data mode has."""
+
+    shape: tuple[Side, Side] = (128, 128)  # (height, width) of what the network is shown
+    channels: Literal[1, 3] = 1
+    images: Literal["all", "defects"] = "all"  # which train
+    defect_share: Share = 0.8  # of what training shows: so much holds a defect
+    augment: str = "flips"
+
+
+class CropData(_Data):
+    """Crops, `defect_share` of them around a defect, the classes in turn."""
+
+    mode: Literal["crop"] = "crop"
+    scale: Scale = 1.0
+    zoom: tuple[Scale, Scale] = (1.0, 1.0)  # range of a crop's further scale, drawn log-uniformly
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> "CropData":
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"zoom {self.zoom} is no range: the lower end comes first")
+        return self
+
+
+class ResizeData(_Data):
+    """Whole images resized to `shape`."""
+
+    mode: Literal["resize"] = "resize"
+
+
+class CapstoneData(_Data):
+    """Whole images, with the three bugs of the Severstal capstone's generator."""
+
+    mode: Literal["capstone"] = "capstone"
+    nan_masks: bool = True  # the mask of an absent class is NaN cast to an integer, -2^63, at every pixel
+    repeat_order: bool = True  # every epoch in the order of the first
+    drop_tail: bool = True  # the last partial batch is never shown
+
+
+class _Model(Settings):
+    """What every network has."""
+
+    head: Literal["multilabel", "multiclass"] = "multilabel"  # multiclass: a pixel has one class at most
+    normalization: Literal["none", "batch", "group"] = "none"
+    dropout: ShareBelow1 = 0.0
+
+
+class UnetSettings(_Model):
+    """U-Net."""
+
+    name: Literal["unet"] = "unet"
+    widths: tuple[Positive, ...] = (8, 16, 32, 64, 64, 128)  # channels of the encoder levels, then the bottom
+    up_widths: tuple[Positive, ...] = (64, 32, 32, 16, 8)  # channels of the decoder levels
+    activation: str = "elu"
+
+
+class EncoderUnetSettings(_Model):
+    """U-Net decoder on EfficientNet-Lite0."""
+
+    name: Literal["encoder_unet"] = "encoder_unet"
+    up_widths: tuple[Positive, ...] = (96, 64, 40, 24, 16)  # channels of the decoder levels
+    pretrained: bool = True  # the encoder starts from ImageNet weights
+    frozen: Annotated[int, Field(ge=0, le=8)] = 0  # parts that keep them: the stem, then seven stages
+    encoder_rate: Share = 1.0  # the encoder's learning rate, in shares of training.learning_rate
+
+
+class FlexunetSettings(_Model):
+    """FlexUNet: kernels shrink and filters double level by level."""
+
+    name: Literal["flexunet"] = "flexunet"
+    filters: Positive = 16
+    kernel: Positive = 11
+    levels: Annotated[int, Field(ge=1, le=10)] = 8
+    dilation: Positive = 1
+    activation: str = "relu"
+    rescale: bool = True  # divide the image by 255
+
+
+class ConstantSchedule(Settings):
+    """One learning rate from start to end."""
+
+    name: Literal["constant"] = "constant"
+
+
+class ReduceSchedule(Settings):
+    """Multiply the rate by `factor` after `patience` epochs without a better validation Dice."""
+
+    name: Literal["reduce"] = "reduce"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Positive = 4
+
+
+class CosineSchedule(Settings):
+    """Linear warm-up, then half a cosine down to 0 at the last step."""
+
+    name: Literal["cosine"] = "cosine"
+    warmup_steps: NotNegative = 0
+
+
+def _choose(choice: str, default: str) -> Any:
+    """Read a section that makes no `choice` as one that makes the default one."""
+    return BeforeValidator(lambda values: {choice: default, **values} if isinstance(values, dict) else values)
+
+
+DataSettings = CropData | ResizeData | CapstoneData
+ModelSettings = UnetSettings | EncoderUnetSettings | FlexunetSettings
+ScheduleSettings = ReduceSchedule | ConstantSchedule | CosineSchedule
+Data = Annotated[DataSettings, Field(discriminator="mode"), _choose("mode", "crop")]
+Model = Annotated[ModelSettings, Field(discriminator="name"), _choose("name", "unet")]
+Schedule = Annotated[ScheduleSettings, Field(discriminator="name"), _choose("name", "reduce")]
+
+
+class TrainingSettings(Settings):
+    """How it learns."""
+
+    epochs: Positive = 10
+    steps: NotNegative = 0  # batches an epoch; 0: every image once
+    batch_size: Positive = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Weight = 0.0  # decoupled, as AdamW's
+    clipnorm: Weight = 0.0  # bounds the norm of all gradients
+    clipvalue: Weight = 0.0  # bounds each gradient
+    ema: ShareBelow1 = 0.0  # momentum of averaged weights; 0: none
+    schedule: Schedule = ReduceSchedule()
+    # The best epoch on the validation fold, which chooses by luck where it holds few defects; or the last.
+    keep: Literal["best", "last"] = "best"
+    loss: Losses = {"cross_entropy": 1.0, "dice": 1.0}
+    metrics: tuple[Literal["batch_dice", "soft_pixel_accuracy"], ...] = ()  # beside the foreground Dice
+    previews: NotNegative = 0  # validation images whose masks are drawn after every epoch
+    early_stop: Positive = 10  # epochs without a better one
+
+    @model_validator(mode="after")
+    def _one_way_to_clip(self) -> "TrainingSettings":
+        if self.clipnorm and self.clipvalue:
+            raise ValueError("clipnorm and clipvalue exclude one another")
+        return self
+
+    def kept_epoch(self, values: Sequence[float]) -> int:
+        """Which epoch's model is kept, from 0, by the validation Dice of each."""
+        return int(np.argmax(values)) if self.keep == "best" else len(values) - 1
+
+
+class TileSettings(Settings):
+    """Tiles of `shape` in which a large image is predicted; neighbours share `overlap` pixels."""
+
+    shape: tuple[Side, Side]
+    overlap: NotNegative = 64
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> "TileSettings":
+        if self.overlap >= min(self.shape):
+            raise ValueError(f"overlap {self.overlap} does not fit tiles of {self.shape}")
+        return self
+
+
+class PredictSettings(Settings):
+    """How masks are made: probabilities are averaged over `flips` and `scales`, then thresholded."""
+
+    flips: tuple[Literal["horizontal", "vertical", "both"], ...] = ()
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)  # times the training scale
+    thresholds: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # tried for each class
+    minimum_areas: tuple[Share, ...] = (0, 0.02, 0.05, 0.1, 0.2, 0.4)  # tried, in shares of its median mask
+    tiles: TileSettings | None = None  # None: an image is predicted whole

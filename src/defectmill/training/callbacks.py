@@ -1,0 +1,201 @@
+"""Callbacks: checkpoint, history, early stop, learning rate, previews and progress of a training."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import keras
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from defectmill import files
+from defectmill.config import Experiment
+from defectmill.dataset_info import DatasetInfo
+from defectmill.images import overlay, read_image, resize_image, write_image
+from defectmill.labels import draw_runs
+from defectmill.prediction.inference import predict_probs
+from defectmill.prediction.postprocess import keep_likeliest
+from defectmill.settings import CosineSchedule, ReduceSchedule
+from defectmill.training.fit import MONITOR
+from defectmill.training.sequences import DefectSequence, Pictures, ValidationSequence
+
+Arrays = Sequence[np.ndarray]
+SHARE = 0.05  # of an epoch's time that previews may take, on average
+WIDTH, GAP, TITLE = 240, 6, 18  # pixels of a strip
+PRINTED = ("loss", "val_loss", "foreground_dice", MONITOR)  # first in the line of an epoch
+BAR = "{desc}, {remaining} left {bar}"
+DELAY = 0.5  # seconds before an epoch's steps show: the line of the epoch before comes through the kernel
+
+
+def make_callbacks(run: Experiment, train: DefectSequence, validation: ValidationSequence) -> list:
+    """Make the callbacks of a training, and remove the checkpoint that an earlier one has left.
+
+    Under the experiment's output folder they write history.csv and checkpoint.keras, the model of the epoch
+    to keep; the caller renames it when training is over.
+    """
+    training, folder = run.training, run.output
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.keras"
+    checkpoint.unlink(missing_ok=True)
+    best = {"monitor": MONITOR, "mode": "max"}
+    # The averaged weights come first: the checkpoint must save those that were measured.
+    callbacks = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if training.ema else []
+    callbacks += [
+        LearningRateLog(),
+        keras.callbacks.ModelCheckpoint(checkpoint, save_best_only=training.keep == "best", **best),
+        keras.callbacks.CSVLogger(folder / "history.csv"),
+        keras.callbacks.EarlyStopping(patience=training.early_stop, **best),
+    ]
+    match training.schedule:
+        case CosineSchedule(warmup_steps=warmup_steps):
+            callbacks.append(CosineDecay(training.learning_rate, warmup_steps, len(train)))
+        case ReduceSchedule(factor=factor, patience=patience):
+            callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=factor, patience=patience, **best))
+    if files.is_unattended():
+        callbacks.append(TerminalProgress())  # clears its moving line before the previews print
+    if training.previews:
+        callbacks.append(Previews(run, validation.pictures))
+    return callbacks
+
+
+class LearningRateLog(keras.callbacks.Callback):
+    """Adds the rate of an epoch's last step to its logs, for the callbacks that come later."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+class CosineDecay(keras.callbacks.Callback):
+    """Linear warm-up from a hundredth of the rate, then half a cosine to 0, step by step.
+
+    Loshchilov & Hutter 2016, arXiv:1608.03983. A callback because Keras traces a schedule object once for
+    every weight that decays: half a minute before the first step, and slower ones after.
+    """
+
+    def __init__(self, rate: float, warmup_steps: int, total_steps: int):
+        super().__init__()
+        self.rate, self.warmup_steps, self.total_steps = rate, warmup_steps, total_steps
+
+    def at(self, step: int) -> float:
+        """Rate of a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.rate * (0.01 + 0.99 * step / self.warmup_steps)
+        rest = max(1, self.total_steps - self.warmup_steps)
+        return self.rate * 0.5 * (1 + math.cos(math.pi * (step - self.warmup_steps) / rest))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = self.at(int(self.model.optimizer.iterations))
+
+
+class TerminalProgress(keras.callbacks.Callback):
+    """Prints a line an epoch, and shows the steps on one moving line of the terminal.
+
+    make gives the terminal's name in DEFECTMILL_TERMINAL. It is written to directly: what went through
+    stdout would stay in the executed notebook. Without a terminal there is no moving line.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        steps, epochs, self._started = self.params["steps"], self.params["epochs"], time.perf_counter()
+        self._epoch, self._terminal = f"epoch {epoch + 1}/{epochs}", None
+        with suppress(OSError):
+            terminal = os.open(os.environ.get("DEFECTMILL_TERMINAL", ""), os.O_WRONLY | os.O_NOCTTY)
+            self._terminal = os.fdopen(terminal, "w")
+        where = {"file": self._terminal, "disable": self._terminal is None, "delay": DELAY, "leave": False}
+        done, total = epoch * steps, epochs * steps
+        self._line = tqdm(initial=done, total=total, bar_format=BAR, dynamic_ncols=True, **where)
+
+    def on_train_batch_end(self, batch, logs=None):
+        numbers = f"loss {logs['loss']:.4g}, foreground Dice {logs['foreground_dice']:.4g}"
+        step = f"{self._epoch}, step {batch + 1}/{self.params['steps']}: {numbers}"
+        self._line.set_description_str(step, refresh=False)
+        self._line.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._line.close()
+        if self._terminal:
+            self._terminal.close()
+        names = [name for name in dict.fromkeys((*PRINTED, *logs)) if name in logs]
+        numbers = ", ".join(f"{name} {logs[name]:.4g}" for name in names)
+        print(f"{self._epoch}: {time.perf_counter() - self._started:.0f} s, {numbers}", flush=True)
+
+
+class Previews(keras.callbacks.Callback):
+    """Draws a strip after an epoch, and all strips as one film at the end.
+
+    Writes previews/epoch_001.png... and previews.gif under the experiment's output. Where the strips would
+    take more than `share` of the training time, it draws fewer, and says so.
+    """
+
+    def __init__(self, run: Experiment, pictures: Pictures, share: float = SHARE):
+        super().__init__()
+        self.run, self.share, self.folder = run, share, run.output / "previews"
+        ids = choose_pictures(pictures.runs, run.training.previews)
+        self.images = [read_image(pictures.folder / i, run.data.channels) for i in ids]
+        shapes, n_classes = pictures.shapes, run.info.n_classes
+        self.truths = [draw_runs(pictures.runs[i], shapes[i], n_classes) for i in ids]
+        self._next, self._cost, self._began = 0, math.inf, 0.0
+
+    def on_train_begin(self, logs=None):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for old in self.folder.glob("epoch_*.png"):
+            old.unlink()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch < self._next:
+            return
+        started = time.perf_counter()
+        masks = [self._predict(image) for image in self.images]
+        strip = draw_strip(self.images, self.truths, masks, self.run.info, f"epoch {epoch + 1}")
+        write_image(self.folder / f"epoch_{epoch + 1:03}.png", strip)
+        self._cost = min(self._cost, time.perf_counter() - started)
+        duration = started - self._began
+        every = max(1, math.ceil(self._cost / (self.share * duration)))
+        self._next = epoch + every
+        if every > 1:
+            print(f"previews take {self._cost:.1f} s of {duration:.0f} s: the next one after {every} epochs")
+
+    def on_train_end(self, logs=None):
+        paths = sorted(self.folder.glob("epoch_*.png"))
+        if paths:
+            first, *rest = [Image.fromarray(read_image(path, 3)) for path in paths]
+            with files.write_atomically(self.folder.with_suffix(".gif")) as part:
+                first.save(part, save_all=True, append_images=rest, duration=500, loop=0)
+
+    def _predict(self, image: np.ndarray) -> np.ndarray:
+        probs = predict_probs(self.model, image, self.run)
+        probs = keep_likeliest(probs) if self.run.info.exclusive else probs
+        return (probs > 0.5).astype(np.uint8)
+
+
+def choose_pictures(runs: dict[str, dict[int, str]], n: int) -> list[str]:
+    """Choose n image ids, the classes in turn, then any."""
+    classes = sorted({class_id for present in runs.values() for class_id in present})
+    with_class = [[i for i in runs if class_id in runs[i]] for class_id in classes]
+    turns = [ids[place] for place in range(n) for ids in with_class if place < len(ids)]
+    return list(dict.fromkeys([*turns, *runs]))[:n]
+
+
+def draw_strip(
+    images: Arrays, truths: Arrays, predictions: Arrays, info: DatasetInfo, title: str
+) -> np.ndarray:
+    """Draw truth and the names of the classes above, prediction below, a column an image: (H, W, 3) uint8."""
+    heights = [round(WIDTH * image.shape[0] / image.shape[1]) for image in images]
+    row = TITLE + max(heights) + GAP
+    canvas = Image.new("RGB", (len(images) * (WIDTH + GAP) - GAP, 2 * row - GAP), "white")
+    pen, left = ImageDraw.Draw(canvas), 48
+    for kind in info.classes:
+        pen.rectangle((left, 4, left + 9, 13), fill=kind.colour)
+        pen.text((left + 14, 2), kind.name, fill="black")
+        left += 28 + round(pen.textlength(kind.name))
+    for top, name, masks in ((0, "truth", truths), (row, f"prediction, {title}", predictions)):
+        pen.text((2, top + 2), name, fill="black")
+        for column, (image, mask, height) in enumerate(zip(images, masks, heights, strict=True)):
+            cell = resize_image(overlay(image, mask, info.colours), (height, WIDTH))
+            canvas.paste(Image.fromarray(cell), (column * (WIDTH + GAP), top + TITLE))
+    return np.asarray(canvas)

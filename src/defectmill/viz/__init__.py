@@ -1,0 +1,1 @@
+"""Figures, images with masks, and a viewer."""

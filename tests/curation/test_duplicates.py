@@ -1,0 +1,182 @@
+"""Scans and groups, on drawn textures whose duplicates are known."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from defectmill.curation import duplicates
+from defectmill.curation.duplicates import Scan, find_groups, fingerprint, nearest_neighbours, scan_images
+from defectmill.files import DefectmillError
+from defectmill.images import ImageError, write_image
+from fake_competition import make_info
+
+
+def texture(seed: int, shape: tuple[int, ...] = (37, 53)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(60, 200, shape, np.uint8)
+
+
+def write_all(folder, **images: np.ndarray) -> list[str]:
+    for stem, image in images.items():
+        write_image(folder / f"{stem}.png", image)
+    return [f"{stem}.png" for stem in images]
+
+
+def groups_of(folder, image_ids, **changes) -> list[int]:
+    return find_groups(scan_images(folder, image_ids), make_info().model_copy(update=changes)).tolist()
+
+
+@pytest.fixture(params=[1, 3, None])
+def block(request, monkeypatch):
+    """Compare all pairs of images a few rows at a time: a row of seven distances takes 56 bytes."""
+    if request.param:
+        monkeypatch.setattr(duplicates, "BLOCK", request.param * 56 / 2**20)
+
+
+def test_images_are_scanned_in_the_order_asked_for(tmp_path):
+    write_image(tmp_path / "b.png", texture(0, (5, 9)))
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "b.png").read_bytes())
+    write_image(tmp_path / "c.bmp", np.full((9, 5), 3, np.uint8))
+    table, fingerprints = scan_images(tmp_path, ["b.png", "c.bmp", "a.jpg"])
+    assert table["ImageId"].tolist() == ["b.png", "c.bmp", "a.jpg"]
+    assert table[["height", "width"]].to_numpy().tolist() == [[5, 9], [9, 5], [5, 9]]
+    assert table["blank"].tolist() == [False, True, False]
+    assert table["wrong_suffix"].tolist() == [False, False, True]
+    assert table["digest"][0] == table["digest"][2] != table["digest"][1]
+    assert (fingerprints.shape, fingerprints.dtype) == ((3, 4096), np.float32)
+    assert fingerprints[0] @ fingerprints[2] == pytest.approx(1)
+
+
+def test_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no")
+    with pytest.raises(ImageError, match=r"a\.jpg: not a readable image"):
+        scan_images(tmp_path, ["a.jpg"])
+
+
+def test_scans_are_kept_and_read_back(tmp_path):
+    ids = write_all(tmp_path, a=texture(1), ü=texture(2, (41, 29)), flat=np.full((3, 4), 9, np.uint8))
+    train, test = scan_images(tmp_path, ids), scan_images(tmp_path, [])
+    assert (len(test.table), test.fingerprints.shape) == (0, (0, 4096))
+    duplicates.write_scans(tmp_path / "scans.npz", train, test)
+    for scan, kept in zip((train, test), duplicates.read_scans(tmp_path / "scans.npz"), strict=True):
+        pd.testing.assert_frame_equal(scan.table, kept.table)
+        np.testing.assert_array_equal(kept.fingerprints, scan.fingerprints.astype(np.float16))
+        assert kept.fingerprints.dtype == np.float32
+    with pytest.raises(DefectmillError, match=r"no\.npz: no such file; `make labels` writes it"):
+        duplicates.read_scans(tmp_path / "no.npz")
+
+
+def test_scan_is_brought_to_the_order_of_a_table():
+    table = pd.DataFrame({"ImageId": ["a.png", "b.png", "c.png"], "height": [1, 2, 3]})
+    some = Scan(table, np.eye(3)).select(pd.Series(["c.png", "a.png"], index=[7, 5]))
+    assert some.table.to_numpy().tolist() == [["c.png", 3], ["a.png", 1]]
+    assert (some.table.index.tolist(), some.fingerprints.tolist()) == ([0, 1], [[0, 0, 1], [1, 0, 0]])
+    with pytest.raises(DefectmillError, match=r"^no\.png: "):
+        Scan(table, np.eye(3)).select(["a.png", "no.png"])
+
+
+def test_fingerprint_tells_a_brighter_copy_from_another_image():
+    first, second = fingerprint(texture(1, (37, 53, 1))), fingerprint(texture(2, (37, 53, 1)))
+    slope = np.linspace(-30, 30, 53)[None, :, None]
+    lit = fingerprint((texture(1, (37, 53, 1)) * 0.8 + 30 + slope).astype(np.uint8))
+    assert (first.shape, first.dtype) == ((64 * 64,), np.float32)
+    assert first @ first == pytest.approx(1, abs=1e-5)
+    assert first @ lit > 0.95
+    assert abs(first @ second) < 0.2
+
+
+def test_fingerprint_of_an_image_without_structure_is_zero():
+    for faint in (0, 1):
+        flat = np.full((37, 53, 1), 120, np.uint8)
+        flat[20, 30] += faint
+        assert not fingerprint(flat).any()
+
+
+def test_copies_and_brighter_duplicates_stand_together_and_others_alone(tmp_path):
+    lit = (texture(1) * 0.8 + 30).astype(np.uint8)
+    ids = write_all(tmp_path, a=texture(1), b=texture(2), lit=lit, c=texture(3, (41, 29)))
+    shutil.copy(tmp_path / "b.png", tmp_path / "copy.png")
+    assert groups_of(tmp_path, [*ids, "copy.png"]) == [0, 1, 0, 2, 1]
+
+
+def test_duplicates_are_found_in_every_block(block):
+    fingerprints = np.eye(7, dtype=np.float32)
+    fingerprints[6] = fingerprints[4]
+    table = pd.DataFrame({"ImageId": list("abcdefg"), "digest": list("abcdefg")})
+    assert find_groups(Scan(table, fingerprints), make_info()).tolist() == [0, 1, 2, 3, 4, 5, 4]
+
+
+def test_blank_images_are_no_duplicates_unless_they_are_copies(tmp_path):
+    flat = np.full((37, 53), 120, np.uint8)
+    ids = write_all(tmp_path, a=flat, b=flat + 1, c=flat)
+    assert groups_of(tmp_path, ids) == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("near_duplicate", "groups"), [(0.9, [0, 1]), (0.3, [0, 0])])
+def test_the_dataset_says_how_similar_duplicates_are(tmp_path, near_duplicate, groups):
+    half = (texture(1) * 0.5 + texture(2) * 0.5).astype(np.uint8)
+    ids = write_all(tmp_path, a=texture(1), b=half)
+    assert groups_of(tmp_path, ids, near_duplicate=near_duplicate) == groups
+
+
+def test_file_names_join_images_of_a_part(tmp_path):
+    images = {"part1_x": texture(1), "part10_x": texture(2), "part1_y": texture(3), "other": texture(4)}
+    assert groups_of(tmp_path, write_all(tmp_path, **images), group_pattern=r"^(part\d+)_") == [0, 1, 0, 2]
+
+
+def test_augmented_copies_stay_with_their_original(tmp_path):
+    # An original that is not there joins nothing.
+    names = ["flip__a.png", "b", "a", "sharp__a.png", "flip__gone.png", "sharp__gone.png"]
+    ids = write_all(tmp_path, **{name: texture(n) for n, name in enumerate(names)})
+    assert groups_of(tmp_path, ids) == [0, 1, 0, 0, 2, 3]
+
+
+def test_running_numbers_join_where_the_gap_is_small(tmp_path):
+    names = [f"num_{n}" for n in (1000, 99, 1200, 1401, 1350, 2000)]
+    ids = write_all(tmp_path, **{name: texture(n) for n, name in enumerate(names)}, other=texture(9))
+    # 1000-1200-1350-1401 is a chain of small gaps; 99 and 2000 stand alone.
+    groups = groups_of(tmp_path, ids, group_pattern=r"num_(\d+)", group_gap=200)
+    assert groups == [0, 1, 0, 0, 0, 2, 3]
+
+
+def test_groups_join_over_a_third_image(tmp_path):
+    ids = write_all(tmp_path, part1_a=texture(1), part1_b=texture(2), part2_a=texture(2))
+    assert groups_of(tmp_path, ids, group_pattern=r"^(part\d+)_") == [0, 0, 0]
+
+
+def test_nearest_neighbour_is_the_first_of_the_most_similar(block):
+    candidates = np.array([[1, 0, 0], [0, 1, 0], [0, 0.6, 0.8], [0, 1, 0], [0, 1, 0]], np.float32)
+    queries = np.array([[0, 0.8, 0.6], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    places, similarity = nearest_neighbours(queries, candidates)
+    assert places.tolist() == [2, 0, 1, 0]
+    assert similarity == pytest.approx([0.96, 1, 1, 0])
+    assert nearest_neighbours(queries, candidates[:0])[1].tolist() == [0, 0, 0, 0]
+    assert nearest_neighbours(queries[:0], candidates)[0].tolist() == []
+
+
+def turned(degrees: float) -> list[float]:
+    """A fingerprint whose similarity to another is the cosine of the angle between them."""
+    return [np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]
+
+
+def test_pairs_about_the_threshold_are_listed(block):
+    changes = {"group_pattern": r"^(part\d+)_", "near_duplicate": np.cos(np.radians(15))}
+    info = make_info().model_copy(update=changes)
+    # a-b 10 degrees (joined), b-c 20, a-c 30 (apart); images of a part by name: 5, 35.
+    names = ["a.png", "b.png", "c.png", *(f"part{n}_{s}.png" for n in (1, 2) for s in "xy")]
+    fingerprints = np.array([turned(d) for d in (0, 10, 30, 180, 185, 255, 290)], np.float32)
+    images = pd.DataFrame({"ImageId": names, "group": [0, 0, 1, 2, 2, 3, 3]})
+    pairs = duplicates.pairs_at_threshold(images, fingerprints, info)
+    assert pairs["side"].tolist() == ["joined"] + 4 * ["apart"]
+    listed = [*zip(pairs["first"], pairs["second"], strict=True)]
+    assert listed[:3] == [("a.png", "b.png"), ("b.png", "c.png"), ("a.png", "c.png")]
+    assert all(first[:5] != second[:5] for first, second in listed)
+    np.testing.assert_allclose(pairs["similarity"][:3], np.cos(np.radians([10, 20, 30])), atol=1e-6)
+    assert len(duplicates.pairs_at_threshold(images, fingerprints, info, n=1)) == 2
+
+
+def test_pair_of_two_images_alone_is_listed():
+    images = pd.DataFrame({"ImageId": ["a.png", "b.png"], "group": [0, 1]})
+    fingerprints = np.stack([fingerprint(texture(n)[:, :, None]) for n in (1, 2)])
+    assert duplicates.pairs_at_threshold(images, fingerprints, make_info())["side"].tolist() == ["apart"]

@@ -1,0 +1,156 @@
+"""Images and masks in folders, drawn by hand: pairs, colours, grey masks, rims, and MVTec's layout."""
+
+import re
+
+import numpy as np
+import pytest
+
+from defectmill.dataset_info import builtin_datasets
+from defectmill.datasets.competition import DatasetError
+from defectmill.datasets.folder import EMPTY, OFF, REFUSED, RIM, pair_files, read_raw, undo_rims
+from defectmill.images import write_image
+from fake_raw import SHAPE, add_pair, colour_mask
+
+TILE = builtin_datasets()["mvtec-tile"]
+
+
+@pytest.mark.parametrize(("lost", "lacks"), [("masks", "mask"), ("images", "image")])
+def test_orphan_is_named(tmp_path, lost, lacks):
+    for number in (0, 1):
+        add_pair(tmp_path, f"{number}.png", colour_mask(), number)
+    (tmp_path / lost / "1.png").unlink()
+    with pytest.raises(DatasetError, match=rf"1\.png: has no {lacks}$"):
+        list(pair_files(tmp_path / "images", tmp_path / "masks"))
+
+
+def test_orphans_are_counted_and_the_first_five_named(tmp_path):
+    for number in range(8):
+        add_pair(tmp_path, f"{number}.png", colour_mask(), number)
+    for number in range(1, 8):
+        (tmp_path / "masks" / f"{number}.png").unlink()
+    message = r"1\.png: has no mask; nor have 6 others \(2\.png, 3\.png, 4\.png, 5\.png, \.\.\.\)"
+    with pytest.raises(DatasetError, match=message):
+        list(pair_files(tmp_path / "images", tmp_path / "masks"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [((48, 72), ", at 2 times its scale: resize it"), ((12, 18), ", at 0.5 times"), ((36, 24), "$")],
+)
+def test_mask_of_another_size_is_refused_with_its_scale(tmp_path, shape, hint):
+    add_pair(tmp_path, "a.png", np.zeros(shape, np.uint8))
+    with pytest.raises(DatasetError, match=re.escape(f"{shape} for an image of (24, 36)") + hint):
+        list(read_raw(tmp_path, TILE))
+
+
+def test_pairs_go_by_stem_and_not_by_order(tmp_path):
+    add_pair(tmp_path, "b.jpg", colour_mask(), 0, "b.png")
+    add_pair(tmp_path, "a.png", colour_mask(), 1, "a.bmp")
+    pairs = list(pair_files(tmp_path / "images", tmp_path / "masks"))
+    assert [(i.name, m.name) for i, m in pairs] == [("a.png", "a.bmp"), ("b.jpg", "b.png")]
+
+
+def test_two_files_of_one_stem_are_refused(tmp_path):
+    add_pair(tmp_path, "a.png", colour_mask())
+    add_pair(tmp_path, "a.jpg", None)
+    with pytest.raises(DatasetError, match=r"a\.png: a\.jpg has the same stem"):
+        list(pair_files(tmp_path / "images", tmp_path / "masks"))
+
+
+def test_another_palette_is_refused_with_its_share(tmp_path):
+    mask = np.zeros((*SHAPE, 3), np.uint8)
+    mask[: SHAPE[0] // 2] = (17, 99, 3)
+    add_pair(tmp_path, "a.png", mask)
+    with pytest.raises(DatasetError, match=r"a\.png: 50\.0% of its pixels have a colour .* mvtec-tile \[\(0"):
+        list(read_raw(tmp_path, TILE))
+
+
+def test_colour_folders_give_classes_and_count_what_is_off_the_palette(tmp_path):
+    mask = colour_mask((0, 255, 255))
+    mask[10, 10] = (0, 130, 130)
+    add_pair(tmp_path, "rough_1.png", mask)
+    (picture,) = read_raw(tmp_path, TILE)
+    assert picture.masks.sum(axis=(0, 1)).tolist() == [0, 0, 0, 0, 7]
+    assert picture.issues == {**REFUSED, OFF: 1}
+
+
+def test_flexunet_folders_keep_their_test_part_and_train_on_the_rest(tmp_path):
+    for number, part in enumerate(("train", "valid", "test")):
+        add_pair(tmp_path / part, f"{number}.png", colour_mask(), number)
+    parts = {p.image_id: p.part for p in read_raw(tmp_path, TILE)}
+    assert parts == {"0.png": "train", "1.png": "train", "2.png": "test"}
+
+
+def test_a_folder_of_no_known_layout_says_what_it_holds(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(DatasetError, match=r"neither images and masks.*holds pictures"):
+        list(read_raw(tmp_path, TILE))
+
+
+def draw_rims() -> np.ndarray:
+    """Masks of 40 x 60 pixels: class 3 with the rims of 1 and 2 that resizing left, and a scratch of 1."""
+    numbers = np.zeros((40, 60), np.uint8)
+    numbers[10:30, 20:50] = 3
+    numbers[8:10, 18:52] = numbers[30:32, 18:52] = 1
+    numbers[10:30, 18:20] = numbers[10:30, 50:52] = 2
+    numbers[36, 5:9] = 1  # thin, but it touches no other class
+    return (numbers[..., None] == [1, 2, 3]).astype(np.uint8)
+
+
+def test_rims_of_interpolated_class_numbers_are_undone():
+    mended, n = undo_rims(draw_rims())
+    assert n == 2 * 2 * 34 + 2 * 2 * 20
+    assert mended.sum(axis=(0, 1)).tolist()[:2] == [4, 0]
+    assert mended[36, 5:9, 0].all()
+    assert mended[10:30, 20:50, 2].all()
+    assert 600 < mended[..., 2].sum() < 800
+    np.testing.assert_array_equal(undo_rims(mended.copy())[0], mended)
+
+
+@pytest.mark.parametrize(("dataset", "areas"), [("aluminum", [4, 0, 704]), ("mvtec-tile", [140, 80, 600])])
+def test_rims_are_undone_and_counted_where_the_dataset_says_so(tmp_path, dataset, areas):
+    info = builtin_datasets()[dataset]
+    mask = (draw_rims()[..., None] * np.array(info.colours[:3], np.uint8)).sum(axis=2).astype(np.uint8)
+    add_pair(tmp_path, "a.png", mask)
+    write_image(tmp_path / "images/a.png", mask[..., 0])
+    (picture,) = read_raw(tmp_path, info)
+    assert picture.masks.sum(axis=(0, 1)).tolist()[:3] == areas
+    assert picture.issues.get(RIM, 0) == 216 * info.undo_rims
+
+
+@pytest.mark.parametrize("inside", ["tile", "."])
+def test_mvtec_as_it_is_shipped(tmp_path, inside):
+    tile = tmp_path / inside
+    for name in TILE.class_names:
+        for folder in (tile / "test" / name, tile / "ground_truth" / name):
+            folder.mkdir(parents=True)
+        grey = colour_mask((255, 255, 255))
+        grey[0, 0] = 100
+        write_image(tile / "test" / name / "000.png", colour_mask((9, 9, 9)))
+        write_image(tile / "ground_truth" / name / "000_mask.png", grey)
+    for part in ("test", "train"):
+        (tile / part / "good").mkdir(parents=True)
+        write_image(tile / part / "good" / "000.png", colour_mask((9, 9, 9)))
+    pictures = {p.image_id: p for p in read_raw(tmp_path, TILE)}
+    defects = [f"{name}_000.png" for name in TILE.class_names]
+    assert list(pictures) == [*defects, "good_test_000.png", "good_train_000.png"]
+    for channel, name in enumerate(defects):
+        assert pictures[name].masks.sum(axis=(0, 1)).tolist() == [6 * (c == channel) for c in range(5)]
+        assert pictures[name].issues == {**REFUSED, "grey mask pixels, binarised at 128": 1, EMPTY: 0}
+        assert pictures[name].grey == {channel + 1: (7, 6)}
+    assert pictures["good_train_000.png"].masks.shape == (*SHAPE, 5)
+    assert not pictures["good_train_000.png"].masks.any()
+
+
+def test_mvtec_of_another_object_is_refused(tmp_path):
+    (tmp_path / "ground_truth" / "scratch").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="scratch: not a class; there are: crack, glue_strip"):
+        list(read_raw(tmp_path, TILE))
+
+
+def test_distorted_copies_of_one_tile_are_one_group():
+    names = ["barrdistorted_1001_0.3_0.3_gray_stroke_12.png", "gray_stroke_12.png", "gray_stroke_1.png"]
+    names += ["crack_12.png", "good_train_012.png", "good_test_012.png"]
+    parts = [re.search(TILE.group_pattern, name)[1] for name in names]
+    assert parts[0] == parts[1]
+    assert len(set(parts)) == 5

@@ -1,0 +1,151 @@
+"""Pixel counts, on masks small enough to count by eye."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from defectmill.evaluation.counts import (
+    COUNTS,
+    EDGE_TOLERANCE,
+    confuse,
+    count_image,
+    count_masks,
+    count_tables,
+    find_edge,
+    precision_recall_curves,
+    soft_pixel_counts,
+)
+from defectmill.files import DefectmillError
+from defectmill.labels import masks_to_labels
+from defectmill.scores import count_runs
+
+
+def box(shape, rows, columns):
+    mask = np.zeros(shape, np.uint8)
+    mask[rows, columns] = 1
+    return mask
+
+
+def counted(truth, guess, tolerance=EDGE_TOLERANCE):
+    return dict(zip(COUNTS, count_image(truth[..., None], guess[..., None], tolerance)[0], strict=True))
+
+
+def test_edge_is_the_outermost_ring_and_not_the_rim_of_the_image():
+    mask = box((6, 9), slice(0, 4), slice(2, 7))
+    edge = find_edge(mask)
+    assert edge.sum() == 4 + 4 + 3
+    assert not edge[0, 3:6].any()
+    assert not find_edge(np.ones((4, 7), np.uint8)).any()
+
+
+@pytest.mark.parametrize(("tolerance", "met"), [(0, 8), (1, 20), (2, 20)])
+def test_edges_meet_within_the_tolerance(tolerance, met):
+    # A box of 4 x 8 (ring of 20) and the same one pixel to the right.
+    truth, guess = (box((12, 20), slice(3, 7), slice(left, left + 8)) for left in (5, 6))
+    row = counted(truth, guess, tolerance)
+    assert row["edge_truth"] == row["edge_predicted"] == 20
+    # Upper and lower rows share 7 pixels each, less the corners that are edge in both anyway.
+    assert row["edge_truth_met"] == (14 if tolerance == 0 else met)
+    assert row["both"] == 4 * 7
+
+
+def test_distance_is_straight_and_an_edge_is_touched_by_its_sides_only():
+    # A pixel three to the right and two down is 3.6 away, not 3.
+    truth, guess = box((9, 12), 3, 3), box((9, 12), 5, 6)
+    assert counted(truth, guess, 3)["edge_truth_met"] == 0
+    assert counted(truth, guess, 4)["edge_truth_met"] == 1
+    # Where nothing else is said, two pixels are near and three are not.
+    assert [counted(truth, box((9, 12), 3, 3 + n))["edge_truth_met"] for n in (2, 3)] == [1, 0]
+    # The inner corner of an L touches the outside by a corner alone.
+    bent = np.ones((9, 12), np.uint8)
+    bent[:3, :3] = 0
+    assert not find_edge(bent)[3, 3]
+    assert find_edge(bent)[3, 2]
+
+
+def test_a_far_edge_is_not_met():
+    truth, guess = box((9, 30), slice(2, 6), slice(2, 6)), box((9, 30), slice(2, 6), slice(20, 24))
+    row = counted(truth, guess)
+    assert (row["edge_truth"], row["edge_truth_met"], row["edge_predicted_met"]) == (12, 0, 0)
+
+
+def test_an_empty_prediction_meets_no_edge():
+    row = counted(box((9, 12), slice(2, 6), slice(2, 6)), np.zeros((9, 12), np.uint8))
+    assert (row["edge_truth"], row["edge_truth_met"], row["edge_predicted"]) == (12, 0, 0)
+
+
+def test_confusion_has_truth_down_and_background_last():
+    truth, guess = np.zeros((2, 2, 3, 2), np.uint8)
+    truth[0, :, 0] = 1  # class 1 in the first row
+    guess[0, 0, 0] = guess[0, 1, 1] = guess[1, 2, 1] = 1
+    assert confuse(truth, guess).tolist() == [[1, 1, 1], [0, 0, 0], [0, 1, 2]]
+
+
+def test_label_tables_are_counted_as_their_runs():
+    rng = np.random.default_rng(3)
+    shapes = {"a": (7, 11), "b": (9, 5), "c": (4, 6)}
+    tables = [
+        masks_to_labels(
+            (i, (rng.random((*shape, 2)) < share).astype(np.uint8)) for i, shape in shapes.items()
+        )
+        for share in (0.4, 0.3)
+    ]
+    images = pd.DataFrame(
+        [(i, *shape) for i, shape in shapes.items()], columns=["ImageId", "height", "width"]
+    )
+    counts = count_tables(*tables, images)
+    assert counts.image_ids == ["a", "b", "c"]
+    np.testing.assert_array_equal(np.moveaxis(counts.counts[..., :3], -1, 0), np.stack(count_runs(*tables)))
+    assert counts.confusion[:2, :2].trace() == counts.counts[..., 0].sum()
+
+
+def test_no_images_is_refused():
+    with pytest.raises(DefectmillError, match="no images"):
+        count_masks([])
+
+
+def test_soft_pixel_counts_by_hand_beside_background_alone():
+    truth = np.zeros((2, 3, 2), np.uint8)
+    truth[0, 0, 0] = truth[1, 2, 1] = 1
+    probs = np.zeros((2, 3, 2))
+    probs[0, 0] = 0.7, 0.1  # the true class: 0.7
+    probs[0, 1] = 0.2, 0.2  # background: 0.6
+    probs[1, 0] = 0.8, 0.7  # background: 0, not less
+    pairs = [(probs, truth), (probs * 0, truth * 0)]
+    by_pixel = soft_pixel_counts(pairs, exclusive=True)
+    np.testing.assert_allclose(by_pixel, [[0.7 + 0.6 + 0 + 2 + 0, 4, 6], [6, 6, 6]])
+    by_class = soft_pixel_counts(pairs, exclusive=False)
+    np.testing.assert_allclose(by_class, [[0.7 + 0.9 + 0.8 + 0.8 + 0.2 + 0.3 + 5, 10, 12], [12, 12, 12]])
+    assert soft_pixel_counts([], exclusive=True).shape == (0, 3)
+
+
+def test_precision_recall_curves_by_hand():
+    truth = np.array([[1, 0, 1, 0]], np.uint8)[:, :, None]
+    first, second = (np.array([row], np.float32)[:, :, None] for row in ([1, 0.8, 0.4, 0], [0.8, 0, 0, 0]))
+    curves = precision_recall_curves([(first, truth), (second, truth * 0)], ["dot"])
+    assert curves["class"].tolist() == ["dot"] * 4
+    np.testing.assert_allclose(curves["threshold"], [0, 0.4, 0.8, 1])
+    np.testing.assert_allclose(curves["precision"], [2 / 8, 2 / 4, 1 / 3, 1])
+    np.testing.assert_allclose(curves["recall"], [1, 1, 1 / 2, 1 / 2])
+
+
+def test_precision_and_recall_at_a_threshold_are_those_of_the_masks_above_it():
+    rng = np.random.default_rng(2)
+    drawn = [(rng.integers(0, 256, (6 + n, 9, 3)) / 255, rng.random((6 + n, 9, 3)) < 0.3) for n in range(3)]
+    pairs = [(probs.astype(np.float32), truth.astype(np.uint8) * [1, 0, 1]) for probs, truth in drawn]
+    curves = precision_recall_curves(pairs, ["dot", "nowhere", "bar"])
+    assert curves["class"].unique().tolist() == ["dot", "bar"]
+    probs, truth = (np.concatenate([pair[k][..., 2].ravel() for pair in pairs]) for k in (0, 1))
+    for row in curves[curves["class"] == "bar"].itertuples():
+        marked = probs > row.threshold - 1e-6
+        assert row.precision == pytest.approx(truth[marked].mean())
+        assert row.recall == pytest.approx(truth[marked].sum() / truth.sum())
+
+
+def test_no_images_give_no_curves():
+    assert precision_recall_curves([], ["dot"]).columns.tolist() == [
+        "class",
+        "threshold",
+        "precision",
+        "recall",
+    ]

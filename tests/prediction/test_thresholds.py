@@ -1,0 +1,211 @@
+import json
+
+import numpy as np
+import pytest
+
+from defectmill.config import ConfigError
+from defectmill.files import DefectmillError
+from defectmill.labels import make_label_table
+from defectmill.prediction.postprocess import ClassThreshold, make_masks
+from defectmill.prediction.thresholds import (
+    choose_thresholds,
+    nested_counts,
+    read_thresholds,
+    search_grid,
+    typical_areas,
+    write_thresholds,
+)
+from defectmill.settings import PredictSettings
+from fake_competition import make_info
+
+# Components above 0.5: 3 pixels (joined by a corner), at most 0.8, and 2 pixels, at most 0.6.
+MAP = np.array([[0.8, 0.0, 0.0, 0.6, 0.6], [0.7, 0.0, 0.0, 0.0, 0.0], [0.0, 0.6, 0.0, 0.0, 0.5]])
+LARGE = np.array([[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]], bool)
+SMALL = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
+NOTHING = ClassThreshold(1.0, 1.0, 0)
+
+
+def search(pairs, areas, thresholds=(0.5,), shares=(0, 0.3), exclusive=False):
+    settings = PredictSettings(thresholds=thresholds, minimum_areas=shares)
+    return search_grid(pairs, settings, areas, exclusive)
+
+
+def choose(*pairs, thresholds=(0.5, 0.7)):
+    return choose_thresholds(search(pairs, [20.0], thresholds, (0, 0.15)))
+
+
+def test_threshold_that_keeps_the_true_component_alone_is_chosen():
+    thresholds, tried = choose((MAP[:, :, None], LARGE[:, :, None].astype(np.uint8)))
+    # 0.7 as threshold loses two of three pixels; area 3 or high threshold 0.7 drops the false component.
+    assert thresholds == [ClassThreshold(0.5, 0.5, 3)]
+    point = ["ClassId", "threshold", "high_threshold", "minimum_area", "area_share"]
+    assert list(tried) == [*point, "imagewise_dice", "micro_dice", "gain"]
+    assert tried.to_numpy().tolist() == [
+        [1, 0.5, 0.5, 0, 0, 2 * 3 / 8, 2 * 3 / 8, 2 * 3 / 8 + 2 * 3 / 8],
+        [1, 0.5, 0.5, 3, 0.15, 1, 1, 1 + 1],
+        [1, 0.5, 0.7, 0, 0, 1, 1, 1 + 1],
+        [1, 0.5, 0.7, 3, 0.15, 1, 1, 1 + 1],
+        [1, 0.7, 0.7, 0, 0, 0.5, 0.5, 0.5 + 0.5],
+        [1, 0.7, 0.7, 3, 0.15, 0, 0, 0 + 0],
+    ]
+
+
+def test_tried_numbers_are_those_of_the_masks_made():
+    rng = np.random.default_rng(5)
+    drawn = [(rng.random((7, 11, 1)), rng.random((7, 11, 1)) < 0.4) for _ in range(3)]
+    pairs = [(probs, truth.astype(np.uint8)) for probs, truth in drawn]
+    _, tried = choose(*pairs)
+    for row in tried.itertuples():
+        threshold = ClassThreshold(row.threshold, row.high_threshold, row.minimum_area)
+        dice = []
+        for probs, truth in pairs:
+            mask = make_masks(probs, [threshold], exclusive=False)
+            dice.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+        assert row.imagewise_dice == pytest.approx(np.mean(dice))
+
+
+def test_class_that_is_never_there_predicts_nothing():
+    truth = np.zeros((3, 5, 1), np.uint8)
+    thresholds, _ = choose((MAP[:, :, None], truth), (MAP[:, :, None], truth))
+    assert thresholds == [NOTHING]
+
+
+def test_class_that_is_never_hit_predicts_nothing():
+    truth = np.zeros((3, 5, 1), np.uint8)
+    truth[1, 2] = 1
+    assert choose((MAP[:, :, None], truth))[0] == [NOTHING]
+
+
+def test_exclusive_classes_are_tuned_on_exclusive_maps():
+    probs = np.stack([MAP, MAP + (MAP > 0.5) * 0.1], 2)
+    truth = np.zeros((3, 5, 2), np.uint8)
+    truth[LARGE, 0] = 1
+    free, alone = (
+        choose_thresholds(search([(probs, truth)], [3, 3], shares=[0], exclusive=exclusive))[0]
+        for exclusive in (False, True)
+    )
+    assert free[0] == ClassThreshold(0.5, 0.5, 0)
+    assert alone[0] == NOTHING
+
+
+def test_no_validation_image_is_refused():
+    with pytest.raises(DefectmillError, match="no validation images"):
+        choose()
+
+
+def test_thresholds_round_trip_by_class_id(tmp_path):
+    thresholds = [ClassThreshold(0.1 * c, 0.5, 10 * c) for c in range(1, 5)]
+    path = tmp_path / "thresholds.json"
+    write_thresholds(thresholds, make_info(n_classes=4), path)
+    saved = json.loads(path.read_text())
+    assert saved["2"] == {"name": "bar 2", "threshold": 0.2, "high_threshold": 0.5, "minimum_area": 20}
+    path.write_text(json.dumps(dict(reversed(saved.items()))))
+    assert read_thresholds(path) == thresholds
+
+
+def test_more_than_nine_classes_keep_their_order(tmp_path):
+    chosen = {c: {"threshold": c / 20, "high_threshold": 1.0, "minimum_area": c} for c in (10, 9, 1)}
+    (tmp_path / "t.json").write_text(json.dumps(chosen))
+    assert [threshold.minimum_area for threshold in read_thresholds(tmp_path / "t.json")] == [1, 9, 10]
+
+
+def test_thresholds_of_an_older_version_are_refused_with_the_target_that_makes_new_ones(tmp_path):
+    path = tmp_path / "steel" / "thresholds.json"
+    path.parent.mkdir()
+    path.write_text('{"1": {"name": "dot", "threshold": 0.5, "peak": 0.9, "minimum_area": 3}}')
+    with pytest.raises(ConfigError, match=r"thresholds\.json: .*`make predict EXPERIMENT=steel`"):
+        read_thresholds(path)
+
+
+def test_thresholds_for_another_number_of_classes_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="zip"):
+        write_thresholds([ClassThreshold(0.5, 0.5, 0)], make_info(n_classes=2), tmp_path / "t.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_class_of_few_images_leans_on_the_others():
+    """Thirty images of nine classes say that small components are false, one of a tenth that not."""
+    probs = np.stack([MAP] * 10, 2)
+    common, rare = np.zeros((2, 3, 5, 10), np.uint8)
+    common[LARGE, :9] = 1
+    rare[SMALL, 9] = 1
+    is_rare = np.arange(10) == 9
+    many, one = (probs * ~is_rare, common), (probs * is_rare, rare)
+    thresholds, tried = choose_thresholds(search([many] * 30 + [one], [10] * 10))
+    assert thresholds == [ClassThreshold(0.5, 0.5, 3)] * 10
+    alone = tried[tried["ClassId"] == 10].set_index("area_share")["micro_dice"]
+    assert alone[0] > alone[0.3]
+    # With as many images of its own it goes its own way.
+    thresholds, _ = choose_thresholds(search([many, one] * 30, [10] * 10))
+    assert [threshold.minimum_area for threshold in thresholds] == [3] * 9 + [0]
+
+
+def test_false_alarms_weigh_as_much_as_the_defects_of_their_class():
+    """One defect found in one image does not pay for two alarms, however many images are clean."""
+    seen, clean = np.zeros((2, 3, 5, 1), np.uint8)
+    seen[LARGE] = 1
+    nothing = np.zeros((3, 5, 1))
+    pairs = [(MAP[:, :, None], seen)] + [(MAP[:, :, None], clean)] * 2 + [(nothing, clean)] * 500
+    thresholds, tried = choose_thresholds(search(pairs, [3], shares=[0]))
+    wanted = 2 * seen.sum() / (seen.sum() + (MAP > 0.5).sum()) - 2 + tried["micro_dice"].iloc[0]
+    assert tried["gain"].iloc[0] == pytest.approx(wanted)
+    assert thresholds == [NOTHING]
+
+
+def test_typical_area_is_the_median_mask_of_the_class():
+    runs = [(1, "1 4"), (1, "1 2 5 4"), (1, "9 40"), (2, ""), (3, "2 5")]
+    labels = make_label_table(("a", class_id, rle) for class_id, rle in runs)
+    assert typical_areas(labels, 4) == [6, 0, 5, 0]
+
+
+def search_two_classes(*truths):
+    """Grid search on one map that is the same for both classes; masks of class 1 and class 2 given."""
+    probs = np.stack([MAP, MAP], 2)
+    return search([(probs, np.stack(t, 2).astype(np.uint8)) for t in truths], [10, 10])
+
+
+def test_a_rare_class_full_of_false_alarms_does_not_speak_for_the_others():
+    """Class 1 is found in twenty images; class 2, absent or there once, alarms in sixty."""
+    seen, clean = np.zeros((2, 3, 5, 2), np.uint8)
+    seen[LARGE, 0] = 1
+    first, second = (MAP[..., None] * np.eye(2)[c] for c in (0, 1))
+    pairs = [(first, seen)] * 20 + [(second, clean)] * 60
+    once = clean.copy()
+    once[LARGE, 1] = 1
+    for more in ([], [(second, once)]):
+        thresholds, _ = choose_thresholds(search(pairs + more, [10, 10]))
+        assert thresholds == [ClassThreshold(0.5, 0.5, 3), NOTHING]
+
+
+def test_an_absent_class_without_alarms_follows_the_others():
+    seen = np.zeros((3, 5, 2), np.uint8)
+    seen[LARGE, 0] = 1
+    faint = np.stack([MAP, MAP / 10], 2)
+    thresholds, _ = choose_thresholds(search([(faint, seen)] * 3, [10, 10]))
+    assert thresholds == [ClassThreshold(0.5, 0.5, 3)] * 2
+
+
+def test_nested_counts_come_from_thresholds_of_other_groups():
+    # In group 1 the large component is the defect: area 3. In group 2 the small one: area 0.
+    pairs = [(MAP[:, :, None], truth[:, :, None]) for truth in [LARGE] * 3 + [SMALL] * 3]
+    counts = nested_counts(search(pairs, [10]), [1, 1, 1, 2, 2, 2])
+    assert counts[:, 0].tolist() == [[3, 3, 5]] * 3 + [[0, 2, 3]] * 3
+
+
+def test_nested_counts_of_a_class_that_is_never_predicted_are_empty():
+    searched = search_two_classes(*[(LARGE, LARGE & False)] * 4)
+    assert nested_counts(searched, [1, 2, 3, 4])[:, 1].tolist() == [[0, 0, 0]] * 4
+
+
+def test_nested_counts_of_equal_groups_are_those_of_the_chosen_threshold():
+    searched = search_two_classes(*[(LARGE, SMALL)] * 4)
+    thresholds, _ = choose_thresholds(searched)
+    counts = nested_counts(searched, [0, 1, 2, 3])
+    for c, threshold in enumerate(thresholds):
+        place = searched.class_thresholds[c].index(threshold)
+        np.testing.assert_array_equal(counts[:, c], searched.counts[:, c, place])
+
+
+def test_one_group_alone_cannot_choose_thresholds_for_itself():
+    counts = nested_counts(search_two_classes((LARGE, SMALL), (LARGE, SMALL)), [4, 4])
+    assert counts.tolist() == [[[0, 3, 0], [0, 2, 0]]] * 2

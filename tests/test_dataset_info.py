@@ -1,0 +1,135 @@
+"""What is known of datasets: built in, found out by an adapter, or written by hand."""
+
+import json
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from defectmill.dataset_info import (
+    DatasetInfo,
+    DefectClass,
+    builtin_datasets,
+    load_dataset_info,
+    nearest,
+    read_dataset_info,
+)
+from defectmill.files import DefectmillError
+from fake_competition import make_info
+
+NAMES = ["aluminum", "crack", "magnetic-tile", "mvtec-tile", "sample", "severstal"]
+
+
+def describe(root, info: DatasetInfo, name: str = "dataset.json") -> None:
+    (root / "input" / info.name).mkdir(exist_ok=True)
+    (root / "input" / info.name / name).write_text(json.dumps(info.model_dump()))
+
+
+def kind(number: int, name: str = "") -> DefectClass:
+    return DefectClass(id=number, name=name or f"k{number}", colour=(1, 2, 3))
+
+
+def test_six_datasets_are_built_in_each_under_its_name():
+    assert {name: info.name for name, info in builtin_datasets().items()} == {name: name for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_description_round_trips_through_json(name):
+    info = builtin_datasets()[name]
+    assert DatasetInfo.model_validate_json(json.dumps(info.model_dump())) == info
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_counts_are_those_of_the_classes_and_of_all_images(name):
+    info = builtin_datasets()[name]
+    if info.published:
+        assert len(info.published.masks) == info.n_classes
+        assert sum(info.published.by_classes) == info.published.images
+        masks = sum(n * count for n, count in enumerate(info.published.by_classes))
+        assert masks == sum(info.published.masks)
+
+
+def test_a_built_in_dataset_needs_no_input(root):
+    assert load_dataset_info("severstal") == builtin_datasets()["severstal"]
+
+
+def test_a_built_in_description_stays_true_where_its_folder_is_older(root):
+    known = builtin_datasets()["magnetic-tile"]
+    old = {"near_duplicate": 0.1, "notes": ("seen",), "partial": True, "layout": "current"}
+    describe(root, known.model_copy(update=old))
+    info = load_dataset_info("magnetic-tile")
+    assert info.near_duplicate == known.near_duplicate
+    assert (info.notes, info.partial, info.layout) == (("seen",), True, "current")
+
+
+def test_ones_own_dataset_is_described_by_hand_until_its_adapter_has_run(root):
+    before, after = make_info("mine", n_classes=3), make_info("mine", n_classes=2)
+    describe(root, before, "info.json")
+    assert load_dataset_info("mine") == before
+    describe(root, after)
+    assert load_dataset_info("mine") == after
+
+
+def test_an_unknown_dataset_brings_the_nearest_and_the_file_that_is_missing(root):
+    said = rf"no dataset 'smaple'; did you mean 'sample'\?; your own needs {root}/input/smaple/dataset\.json"
+    with pytest.raises(DefectmillError, match=said):
+        load_dataset_info("smaple")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[1]", b'{"name": "x", "classes": [], "title": "t"}', b"\xff"]
+)
+def test_a_file_that_describes_no_dataset_is_named(tmp_path, content):
+    (tmp_path / "dataset.json").write_bytes(content)
+    with pytest.raises(DefectmillError, match=r"dataset\.json: does not describe a dataset"):
+        read_dataset_info(tmp_path / "dataset.json")
+
+
+@pytest.mark.parametrize("ids", [[], [0, 1], [1, 3], [2, 1], [1, 1]])
+def test_class_ids_run_from_one(ids):
+    with pytest.raises(ValidationError, match=re.escape(f"without a gap, not {ids}")):
+        DatasetInfo(name="x", title="X", classes=tuple(kind(i) for i in ids))
+
+
+@pytest.mark.parametrize("names", [("dent", "dent"), ("all classes", "b"), ("a", "background")])
+def test_class_names_tell_classes_apart(names):
+    kinds = tuple(kind(number, name) for number, name in enumerate(names, 1))
+    with pytest.raises(ValidationError, match="class names must differ"):
+        DatasetInfo(name="x", title="x", classes=kinds)
+
+
+@pytest.mark.parametrize("pattern", [r"\d+", r"(a)(b)", "("])
+def test_a_group_pattern_has_one_bracket(pattern):
+    with pytest.raises(ValidationError, match="group_pattern"):
+        DatasetInfo(name="x", title="x", classes=(kind(1),), group_pattern=pattern)
+
+
+def test_what_is_unknown_is_refused():
+    with pytest.raises(ValidationError, match="licens"):
+        DatasetInfo(name="x", title="X", classes=(kind(1),), licens="MIT")
+
+
+def test_names_and_colours_stand_in_the_order_of_the_channels():
+    info = make_info(n_classes=3)
+    assert (info.n_classes, info.class_names) == (3, ["bar 1", "bar 2", "bar 3"])
+    assert info.colours[1] == (60, 200, 120)
+    assert info.shades[1] == (60 / 255, 200 / 255, 120 / 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"), [("dent", "2 dent"), ("type 2", "type 2"), ("type 12", "2 type 12")]
+)
+def test_a_title_tells_the_class_id_once(name, title):
+    assert kind(2, name).title == title
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("smaple", "; did you mean 'sample'?"),
+        ("xyz", "; there are: sample, crack"),
+        ("", "; there are: sample, crack"),
+    ],
+)
+def test_the_nearest_name_is_suggested_else_all_are_listed(name, said):
+    assert nearest(name, (known for known in ("sample", "crack"))) == said

@@ -1,0 +1,138 @@
+"""Files that are written whole or not at all, and errors that a notebook shows in one line."""
+
+import os
+
+import numpy as np
+import pytest
+
+from defectmill import files
+from defectmill.config import ConfigError
+from defectmill.files import (
+    DefectmillError,
+    is_unattended,
+    set_unattended,
+    write_atomically,
+    write_if_changed,
+)
+from defectmill.images import ImageError, read_image, write_image
+from defectmill.labels import LabelError
+from defectmill.rle import RleError
+from defectmill.submission import SubmissionError
+
+
+def names_in(folder) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_the_projects_folder_holds_the_notebooks():
+    assert (files.ROOT / "notebooks" / "01_eda.ipynb").is_file()
+
+
+def test_a_file_appears_when_it_is_whole_and_its_folder_with_it(tmp_path):
+    path = tmp_path / "output" / "sample" / "a.csv"
+    with write_atomically(path) as part:
+        part.write_text("id\n")
+        assert not path.exists()
+        assert names_in(path.parent) == ["a.part.csv"]
+    assert path.read_text() == "id\n"
+    assert names_in(path.parent) == ["a.csv"]
+
+
+def test_the_temporary_name_keeps_the_suffix_by_which_formats_are_told(tmp_path):
+    with write_atomically(tmp_path / "a.png") as part:
+        write_image(part, np.full((3, 5), 9, np.uint8))
+    assert read_image(tmp_path / "a.png").shape == (3, 5, 1)
+
+
+def test_a_folder_takes_the_place_of_the_one_before(tmp_path):
+    path = tmp_path / "masks"
+    for name in ("old.png", "new.png"):
+        with write_atomically(path) as part:
+            part.mkdir()
+            (part / name).touch()
+    assert names_in(tmp_path) == ["masks", "masks/new.png"]
+
+
+def test_a_folder_takes_the_place_of_a_link_and_leaves_what_it_led_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "kept.png").touch()
+    (tmp_path / "masks").symlink_to(tmp_path / "disk")
+    with write_atomically(tmp_path / "masks") as part:
+        part.mkdir()
+    assert names_in(tmp_path) == ["disk", "disk/kept.png", "masks"]
+    assert not (tmp_path / "masks").is_symlink()
+
+
+def write_half(path, start) -> None:
+    with write_atomically(path) as part:
+        start(part)
+        raise RuntimeError("half-way")
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_no_part(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="half-way"):
+        write_half(path, lambda part: part.write_text("ne"))
+    assert names_in(tmp_path) == ["a.csv"]
+    assert path.read_text() == "old"
+
+
+def test_a_failure_keeps_the_old_folder_and_leaves_no_part(tmp_path):
+    (tmp_path / "masks" / "old").mkdir(parents=True)
+    with pytest.raises(RuntimeError, match="half-way"):
+        write_half(tmp_path / "masks", lambda part: (part / "new").mkdir(parents=True))
+    assert names_in(tmp_path) == ["masks", "masks/old"]
+
+
+def test_a_block_that_writes_nothing_is_a_failure_too(tmp_path):
+    (tmp_path / "masks" / "old").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError), write_atomically(tmp_path / "masks"):
+        pass
+    assert names_in(tmp_path) == ["masks", "masks/old"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_an_earlier_attempt_left_is_not_built_on(tmp_path, kind):
+    part = tmp_path / "masks.part"
+    part.touch() if kind == "file" else (part / "deep").mkdir(parents=True)
+    with write_atomically(tmp_path / "masks") as given:
+        assert given == part
+        part.mkdir()
+    assert names_in(tmp_path) == ["masks"]
+
+
+def test_a_text_that_says_the_same_is_not_written_again(tmp_path):
+    path = tmp_path / "out" / "a.json"
+    write_if_changed(path, "Fläche\n")
+    assert path.read_bytes() == "Fläche\n".encode()
+    os.utime(path, (7, 7))
+    write_if_changed(path, "Fläche\n")
+    assert path.stat().st_mtime == 7
+    write_if_changed(path, "other\n")
+    assert (path.read_text(), names_in(path.parent)) == ("other\n", ["a.json"])
+    assert path.stat().st_mtime > 7
+
+
+@pytest.mark.parametrize("error", [ConfigError, ImageError, LabelError, RleError, SubmissionError])
+def test_every_error_of_the_root_has_one_base_that_is_a_value_error(error):
+    assert issubclass(error, DefectmillError)
+    assert issubclass(error, ValueError)
+
+
+def test_a_notebook_shows_an_error_in_one_line(capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    code = "from defectmill.rle import rle_to_mask\nrle_to_mask('1 3 5', (3, 4))"
+    shell.run_cell(code)
+    assert capsys.readouterr().out == "RleError: not 'start length' pairs separated by one space: '1 3 5'\n"
+
+
+def test_that_nobody_watches_is_told_to_this_process_and_those_it_starts(monkeypatch):
+    monkeypatch.setenv("DEFECTMILL_UNATTENDED", "")
+    assert not is_unattended()
+    set_unattended()
+    assert is_unattended()
+    assert os.environ["DEFECTMILL_UNATTENDED"]

@@ -1,0 +1,72 @@
+"""The one command line: what it prints, and that it says what is wrong in one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from defectmill.__main__ import COMMANDS, main, tell_products
+from defectmill.files import ROOT, DefectmillError
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "defectmill", *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_what_make_calls_is_a_command():
+    text = (ROOT / "Makefile").read_text()
+    called = {part.split()[0].strip('"') for part in text.split("$(RUN) ")[1:]}
+    assert called <= set(COMMANDS)
+    assert len(called) >= 9
+
+
+def test_an_error_is_one_line_without_a_traceback():
+    done = run("summary", "sampel")
+    assert done.returncode == 1
+    assert done.stderr == "error: no experiment 'sampel'; did you mean 'sample'?\n"
+
+
+def test_an_unknown_command_is_refused_with_those_there_are():
+    done = run("trian")
+    assert done.returncode == 2
+    assert "'trian'" in done.stderr
+    assert "notebook" in done.stderr
+
+
+def test_listing_experiments_loads_no_tensorflow():
+    code = "import sys; from defectmill.__main__ import main; main(['list'])\n"
+    code += "assert 'tensorflow' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "severstal-capstone" in done.stdout
+
+
+def test_products_are_told_by_folder_relative_to_the_project(root, capsys, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("elsewhere") / "found"
+    paths = [root / "output" / "x" / name for name in ("b.csv", "a.csv")]
+    tell_products([*paths, outside], seconds=3.4)
+    assert capsys.readouterr().out.splitlines() == [
+        f"  wrote {outside}",
+        "  wrote output/x/: a.csv b.csv",
+        "  in 3 s",
+    ]
+
+
+def test_a_setting_that_is_unknown_stops_before_anything_runs(root):
+    (root / "notebooks" / "experiments" / "mine.yml").write_text("dataset: sample\n")
+    with pytest.raises(DefectmillError, match=r"unknown setting 'training\.epoch'"):
+        main(["settings", "mine", "--set=training.epoch=3"])
+    assert not (root / "output").exists()
+
+
+def test_the_settings_of_each_stage_are_written_and_left_alone_where_they_say_the_same(root):
+    (root / "notebooks" / "experiments" / "mine.yml").write_text("dataset: sample\n")
+    main(["settings", "mine"])
+    folder = root / "output" / "mine" / "settings"
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert sorted(before) == ["labels.json", "predict.json", "train.json"]
+    main(["settings", "mine", "--set=predict.thresholds=[0.4]"])
+    changed = {p.name for p in folder.iterdir() if p.stat().st_mtime_ns != before[p.name]}
+    assert changed == {"predict.json"}

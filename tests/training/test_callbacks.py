@@ -1,0 +1,225 @@
+import os
+import termios
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from defectmill import files
+from defectmill.config import load_experiment
+from defectmill.images import list_images, read_shape
+from defectmill.labels import Split, make_image_table, read_labels
+from defectmill.models import build_model
+from defectmill.training import callbacks
+from defectmill.training.callbacks import make_callbacks
+from defectmill.training.fit import MONITOR, compile_model, verbosity
+from defectmill.training.sequences import make_sequences
+from fake_competition import EXPERIMENT, make_info, write_fake_competition
+
+
+@pytest.fixture
+def load(root, monkeypatch):
+    """Load an experiment on a fake competition whose last three images are for validation."""
+    monkeypatch.delenv("DEFECTMILL_TERMINAL", raising=False)
+    monkeypatch.setattr(files, "is_unattended", lambda: False)
+    write_fake_competition(root / "input" / "fake", n_train=9)
+    (root / "notebooks" / "experiments" / "e.yml").write_text(EXPERIMENT)
+    folder = root / "input" / "fake" / "train_images"
+    ids = list_images(folder)
+    shapes = pd.DataFrame([(i, *read_shape(folder / i)) for i in ids], columns=["ImageId", "height", "width"])
+    labels = read_labels(folder.parent / "train.csv", ids, 2)
+    images = make_image_table(labels, shapes)
+
+    def make(**settings):
+        run = load_experiment("e", settings)
+        return run, *make_sequences(run, Split(labels, images, images[:6], images[6:]))
+
+    return make
+
+
+def find(calls, kind):
+    (found,) = [call for call in calls if isinstance(call, kind)]
+    return found
+
+
+def fit(run, train, validation):
+    model = build_model(run)
+    compile_model(model, run)
+    how = {"epochs": train.epochs, "steps_per_epoch": train.steps_per_epoch, "verbose": verbosity()}
+    calls = make_callbacks(run, train, validation)
+    model.fit(train, validation_data=validation, callbacks=calls, shuffle=False, **how)
+    return pd.read_csv(run.output / "history.csv")
+
+
+def test_settings_reach_the_reducer(load):
+    # Keras swallows a misspelt argument of this callback.
+    schedule = {"name": "reduce", "factor": 0.25, "patience": 3}
+    reducer = find(
+        make_callbacks(*load(**{"training.schedule": schedule})), keras.callbacks.ReduceLROnPlateau
+    )
+    assert (reducer.factor, reducer.patience, reducer.monitor) == (0.25, 3, MONITOR)
+    assert reducer.mode == "max"
+
+
+def test_settings_reach_early_stop_and_checkpoint(load):
+    calls = make_callbacks(*load(**{"training.early_stop": 7}))
+    stop, best = (find(calls, getattr(keras.callbacks, k)) for k in ("EarlyStopping", "ModelCheckpoint"))
+    assert (stop.patience, stop.monitor) == (7, MONITOR)
+    assert best.save_best_only
+    assert stop.mode == best.mode == "max"
+    assert best.monitor == MONITOR
+
+
+def test_an_older_checkpoint_is_removed(load):
+    run, train, validation = load()
+    run.output.mkdir(parents=True)
+    (run.output / "checkpoint.keras").write_text("older")
+    make_callbacks(run, train, validation)
+    assert not (run.output / "checkpoint.keras").exists()
+
+
+def test_averaged_weights_are_swapped_in_before_the_checkpoint(load):
+    calls = make_callbacks(*load(**{"training.ema": 0.9}))
+    assert isinstance(calls[0], keras.callbacks.SwapEMAWeights)
+
+
+def test_cosine_climbs_to_the_rate_and_falls_to_zero(load):
+    settings = {"training.schedule": {"name": "cosine", "warmup_steps": 10}, "training.learning_rate": 0.004}
+    cosine = find(make_callbacks(*load(**settings, **{"training.steps": 110})), callbacks.CosineDecay)
+    rates = [cosine.at(step) for step in (0, 5, 10, 60, 110)]
+    assert rates == pytest.approx([0.00004, 0.00202, 0.004, 0.002, 0], abs=1e-12)
+
+
+def test_the_cosine_reaches_the_optimizer():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+    rates, cosine = [], callbacks.CosineDecay(0.1, 1, 4)
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: rates.append(float(model.optimizer.learning_rate))
+    )
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), batch_size=1, callbacks=[cosine, note], verbose=0)
+    assert rates == pytest.approx([cosine.at(step) for step in range(4)])
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_checkpoint_is_the_epoch_to_keep_and_the_history_has_all(load, keep):
+    # A rate that ruins the second epoch: best and last differ.
+    settings = {"keep": keep, "schedule.name": "constant", "learning_rate": 0.5, "epochs": 2}
+    run, train, validation = load(**{f"training.{key}": value for key, value in settings.items()})
+    history = fit(run, train, validation)
+    assert list(history["epoch"]) == [0, 1]
+    assert np.isfinite(history[["loss", "val_loss", MONITOR]]).all(axis=None)
+    model = keras.models.load_model(run.output / "checkpoint.keras")
+    measured = model.evaluate(validation, verbose=0, return_dict=True)
+    kept = run.training.kept_epoch(history[MONITOR])
+    assert kept == (1 if keep == "last" else history[MONITOR].argmax())
+    assert measured["foreground_dice"] == pytest.approx(history[MONITOR][kept], abs=1e-4)
+    assert measured["loss"] == pytest.approx(history["val_loss"][kept], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ({"name": "constant"}, [0.01, 0.01]),
+        ({"name": "reduce", "factor": 0.5, "patience": 1}, [0.01, 0.01]),
+        ({"name": "cosine"}, [0.01 * (1 + np.cos(np.pi * last / 4)) / 2 for last in (1, 3)]),
+    ],
+)
+def test_the_history_has_the_learning_rate_of_every_schedule(load, schedule, rates):
+    settings = {"training.epochs": 2, "training.learning_rate": 0.01, "training.schedule": schedule}
+    assert list(fit(*load(**settings))["learning_rate"]) == pytest.approx(rates)
+
+
+def test_under_make_an_epoch_is_one_printed_line_and_steps_move_on_the_terminal(load, monkeypatch, capfd):
+    reader, writer = os.openpty()
+    termios.tcsetwinsize(writer, (24, 120))
+    monkeypatch.setenv("DEFECTMILL_TERMINAL", os.ttyname(writer))
+    monkeypatch.setattr(files, "is_unattended", lambda: True)
+    monkeypatch.setattr(callbacks, "DELAY", 0)
+    fit(*load(**{"training.epochs": 2, "training.metrics": ["batch_dice"]}))
+    os.set_blocking(reader, False)
+    moving = os.read(reader, 10_000).decode()
+    assert "epoch 1/2, step 1/2: loss " in moving
+    assert " left" in moving
+    first, second = capfd.readouterr().out.splitlines()
+    assert first.startswith("epoch 1/2: ")
+    words = [part.split()[0] for part in second.split(", ")[1:]]
+    assert words[:5] == ["loss", "val_loss", "foreground_dice", MONITOR, "batch_dice"]
+    assert sorted(words[5:]) == ["learning_rate", "val_batch_dice"]
+
+
+@pytest.mark.parametrize("terminal", [None, "/dev/no-such-terminal"])
+def test_without_a_terminal_there_are_printed_lines_only(load, monkeypatch, capfd, terminal):
+    if terminal:
+        monkeypatch.setenv("DEFECTMILL_TERMINAL", terminal)
+    progress = callbacks.TerminalProgress()
+    progress.set_params({"epochs": 3, "steps": 2})
+    progress.on_epoch_begin(1)
+    progress.on_train_batch_end(0, {"loss": 0.5, "foreground_dice": 0.25})
+    progress.on_epoch_end(
+        1, {"loss": 0.51239, "val_loss": 1e20, "foreground_dice": 0.5, "learning_rate": 1e-4}
+    )
+    said = capfd.readouterr()
+    assert (
+        said.out == "epoch 2/3: 0 s, loss 0.5124, val_loss 1e+20, foreground_dice 0.5, learning_rate 0.0001\n"
+    )
+    assert said.err == ""
+
+
+def preview(load, n_epochs, share):
+    run, _, validation = load(**{"training.previews": 3})
+    inputs = keras.Input((None, None, 1))
+    darkness = keras.layers.Rescaling(-1 / 255, offset=1.0)(inputs)
+    previews = callbacks.Previews(run, validation.pictures, share)
+    previews.set_model(keras.Model(inputs, keras.layers.Concatenate()([darkness, darkness])))
+    previews.on_train_begin()
+    for epoch in range(n_epochs):
+        previews.on_epoch_begin(epoch)
+        previews.on_epoch_end(epoch)
+    previews.on_train_end()
+    return run.output
+
+
+def test_every_epoch_has_its_strip_and_the_film_all_of_them(load):
+    output = preview(load, 3, share=1e9)
+    assert [p.name for p in sorted((output / "previews").iterdir())] == [
+        f"epoch_00{n}.png" for n in (1, 2, 3)
+    ]
+    with Image.open(output / "previews.gif") as film:
+        assert film.size[::-1] == read_shape(output / "previews" / "epoch_001.png")
+    assert {p.name for p in output.iterdir()} == {"previews", "previews.gif"}
+
+
+def test_previews_that_take_long_are_drawn_after_fewer_epochs_and_it_says_so(load, capsys):
+    output = preview(load, 5, share=1e-12)
+    assert len(list((output / "previews").iterdir())) == 1
+    assert "the next one after" in capsys.readouterr().out
+
+
+def test_strips_of_an_older_run_are_removed(load):
+    preview(load, 4, share=1e9)
+    assert len(list((preview(load, 2, share=1e9) / "previews").iterdir())) == 2
+
+
+def test_previews_show_the_classes_in_turn_then_clean_images():
+    runs = {"a": {1: "1 1"}, "b": {1: "1 1"}, "c": {2: "1 1"}, "d": {}}
+    assert callbacks.choose_pictures(runs, 2) == ["a", "c"]
+    assert callbacks.choose_pictures(runs, 6) == ["a", "c", "b", "d"]
+
+
+def test_a_strip_shows_truth_above_prediction():
+    image = np.full((20, 40, 1), 128, np.uint8)
+    truth, predicted = np.zeros((2, 20, 40, 2), np.uint8)
+    truth[:, :20, 0], predicted[:, 20:, 1] = 1, 1
+    info = make_info(n_classes=2)
+    strip = callbacks.draw_strip([image] * 3, [truth] * 3, [predicted] * 3, info, "epoch 1")
+    half = strip.shape[0] // 2
+    coloured = strip.max(axis=2).astype(int) - strip.min(axis=2) > 30
+    upper, lower = (np.argwhere(part[25:]).min(axis=0)[1] for part in (coloured[:half], coloured[half:]))
+    assert upper < 5
+    assert 110 < lower < 130
+    named = {tuple(int(v) for v in pixel) for pixel in strip[:18].reshape(-1, 3)}
+    assert named >= {kind.colour for kind in info.classes}

@@ -1,0 +1,267 @@
+import keras
+import numpy as np
+import pytest
+
+from defectmill.config import load_experiment
+from defectmill.files import DefectmillError
+from defectmill.labels import LabelError, Split
+from defectmill.settings import CapstoneData, CropData, ResizeData
+from defectmill.training import sequences
+from defectmill.training.sequences import CapstoneSequence, DefectSequence, Pictures, ValidationSequence
+
+LEVELS = [0, 10, 20, 30, 40]  # of the last pixel of each image
+RESIZED = ResizeData(shape=(16, 18), augment="none")
+
+
+def crops(**settings):
+    return CropData(**{"shape": (16, 18), "augment": "none", **settings})
+
+
+def show(competition, data):
+    labels, images, folder = competition
+    return Pictures(labels, images, folder, 2, data)
+
+
+def make(competition, data=None, batch_size=2, steps=0, seed=3, epochs=1):
+    return DefectSequence(show(competition, data or crops()), batch_size, seed, steps, epochs)
+
+
+def validate(competition, data=None, batch_size=2, tile=None):
+    return ValidationSequence(show(competition, data or crops()), batch_size, tile)
+
+
+def capstone(competition, batch_size=2, epochs=1, images="all", **bugs):
+    none = {"nan_masks": False, "repeat_order": False, "drop_tail": False}
+    data = CapstoneData(shape=(16, 18), augment="none", images=images, **{**none, **bugs})
+    return CapstoneSequence(show(competition, data), batch_size, 3, 0, epochs)
+
+
+def levels_of(sequence):
+    """Grey level of the last pixel of each image shown: an epoch a row."""
+    levels = [int(image[-1, -1, 0]) for n in range(len(sequence)) for image in sequence[n][0]]
+    return np.reshape(levels, (getattr(sequence, "epochs", 1), -1)).tolist()
+
+
+def test_image_and_masks_are_shown_at_one_scale(competition):
+    shown = show(competition, crops(scale=0.5))
+    assert shown.read("0.png").shape == (12, 20, 1)
+    masks = shown.draw("0.png")
+    assert masks.shape == (12, 20, 2)
+    assert masks[2:4, 3:5, 1].all()
+    assert shown.read("0.png")[masks[..., 1] > 0].tolist() == [[250]] * 4
+
+
+def test_only_as_many_decoded_images_are_kept_as_there_is_room_for(competition, monkeypatch):
+    monkeypatch.setattr(sequences, "CACHE", 3 * 24 * 40 + 5)
+    shown = show(competition, crops())
+    for image_id in shown.shapes:
+        shown.read(image_id)
+        shown.draw(image_id)
+    assert (shown.read.cache_info().currsize, shown.draw.cache_info().currsize) == (3, 1)
+    monkeypatch.setattr(sequences, "CACHE", 3)
+    assert show(competition, crops()).read.cache_info().maxsize == 1
+
+
+def test_a_batch_is_float32_and_channels_last(competition):
+    for sequence in (make(competition), validate(competition, tile=(16, 18))):
+        images, masks = sequence[0]
+        assert (images.shape, images.dtype) == ((2, 16, 18, 1), np.float32)
+        assert (masks.shape, masks.dtype) == ((2, 16, 18, 2), np.float32)
+
+
+def test_every_image_comes_once_an_epoch_in_another_order(competition):
+    sequence = make(competition, RESIZED, epochs=3)
+    assert (len(sequence), sequence.steps_per_epoch) == (6, 2)
+    orders = levels_of(sequence)
+    assert [sorted(order) for order in orders] == [LEVELS] * 3
+    assert orders[0] != orders[1] != orders[2]
+    with pytest.raises(IndexError):
+        sequence[6]
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_a_batch_depends_on_seed_epoch_and_index_only(competition, steps):
+    data = crops(augment="surface")
+    one, two = (make(competition, data, steps=steps, epochs=2) for _ in range(2))
+    two[len(two) - 1], two[0]
+    for index in (1, one.steps_per_epoch + 1):
+        np.testing.assert_array_equal(one[index][0], two[index][0])
+    assert not np.array_equal(one[1][0], one[one.steps_per_epoch + 1][0])
+    assert not np.array_equal(one[1][0], make(competition, data, steps=steps, seed=4)[1][0])
+
+
+def test_steps_fix_the_length_of_an_epoch(competition):
+    sequence = make(competition, steps=7, batch_size=3)
+    assert [len(sequence[i][0]) for i in range(len(sequence))] == [3] * 7
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_crops_hold_the_defect_they_were_drawn_for(competition, scale):
+    sequence = make(competition, crops(defect_share=1.0, scale=scale), steps=20)
+    for index in range(20):
+        assert (sequence[index][1][..., 1].sum(axis=(1, 2)) > 0).all()
+
+
+@pytest.mark.parametrize(("zoom", "area"), [(0.5, 4), (1.0, 16), (2.0, 64)])
+def test_zoom_scales_the_defect_and_keeps_the_shape(competition, zoom, area):
+    # Half of the crops hold the whole defect of 4 x 4 pixels.
+    sequence = make(competition, crops(defect_share=1.0, zoom=(zoom, zoom)), steps=10)
+    areas = np.concatenate([sequence[i][1][..., 1].sum(axis=(1, 2)) for i in range(10)])
+    assert sequence[0][1].shape == (2, 16, 18, 2)
+    assert area / 1.6 < np.median(areas) < area * 1.6
+
+
+def test_crops_without_a_defect_come_from_clean_images(competition):
+    sequence = make(competition, crops(defect_share=0.0), steps=20)
+    assert sum(sequence[i][1].sum() for i in range(20)) == 0
+
+
+@pytest.mark.parametrize("augment", ["none", "flips", "steel", "surface"])
+def test_image_and_masks_are_transformed_together(competition, augment):
+    sequence = make(competition, crops(defect_share=1.0, augment=augment), steps=10)
+    for index in range(10):
+        images, masks = sequence[index]
+        bright = images[..., 0] > 150
+        # Linear against nearest interpolation: the outlines may differ by a pixel.
+        assert (bright & (masks[..., 1] == 1)).sum() > 0.6 * max(bright.sum(), masks.sum())
+
+
+def test_only_images_with_defects_when_asked(competition):
+    assert make(competition, crops(images="defects")).image_ids == ["0.png", "1.png"]
+
+
+def test_a_crop_larger_than_its_image_is_filled_by_reflection(competition):
+    images, masks = make(competition, crops(shape=(64, 70), defect_share=1.0), steps=1)[0]
+    assert images.shape == (2, 64, 70, 1)
+    assert masks[..., 1].sum() > 2 * 16  # the reflected defects are labelled too
+
+
+def test_no_images_is_an_error(competition):
+    labels, images, folder = competition
+    with pytest.raises(DefectmillError, match="no images to show; is every image clean"):
+        show((labels, images[:0], folder), crops())
+    with pytest.raises(DefectmillError, match="no images to show: none has a defect"):
+        make((labels, images[2:], folder), crops(images="defects"))
+
+
+def test_the_capstones_masks_of_absent_classes_are_minus_two_to_the_63(competition):
+    right, wrong = (capstone(competition, images="defects", nan_masks=bug)[0][1] for bug in (False, True))
+    assert set(np.unique(right)) == {0, 1}
+    np.testing.assert_array_equal(wrong[..., 1], right[..., 1])  # class 2 is there
+    assert (wrong[..., 0] == -(2.0**63)).all()  # class 1 is not
+
+
+def test_the_capstone_repeats_the_order_of_its_first_epoch(competition):
+    fresh, stale = (levels_of(capstone(competition, epochs=3, repeat_order=bug)) for bug in (False, True))
+    assert fresh[0] != fresh[1]
+    assert stale == [fresh[0]] * 3
+
+
+def test_the_capstone_drops_the_last_partial_batch(competition):
+    assert np.shape(levels_of(capstone(competition))) == (1, 5)
+    assert np.shape(levels_of(capstone(competition, drop_tail=True))) == (1, 4)
+    assert np.shape(levels_of(capstone(competition, batch_size=32, drop_tail=True))) == (1, 5)
+
+
+def test_fit_sees_every_batch_in_order(competition):
+    class Witness(DefectSequence):
+        """Marks each batch with its index."""
+
+        def __getitem__(self, index):
+            images, masks = super().__getitem__(index)
+            return np.full_like(images, index), masks
+
+    class Sum(keras.metrics.Metric):
+        """Adds up the indexes seen in an epoch."""
+
+        def __init__(self):
+            super().__init__(name="seen")
+            self.total = self.add_weight(shape=(), initializer="zeros")
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.total.assign_add(y_pred[0, 0, 0, 0])
+
+        def result(self):
+            return self.total
+
+    sequence = Witness(show(competition, CropData(shape=(16, 18))), 2, steps=4, epochs=3)
+    inputs = keras.Input((16, 18, 1))
+    same = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones")
+    model = keras.Model(inputs, same(inputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=[Sum()])
+    history = model.fit(sequence, epochs=3, steps_per_epoch=4, shuffle=False, verbose=0).history
+    assert history["seen"] == [0 + 1 + 2 + 3, 4 + 5 + 6 + 7, 8 + 9 + 10 + 11]
+
+
+def test_every_validation_image_comes_once(competition):
+    assert sorted(levels_of(validate(competition))[0]) == LEVELS
+
+
+def test_whole_images_come_in_batches_of_one_shape(competition):
+    sequence = validate(competition, batch_size=8)
+    shapes = [sequence[i][0].shape for i in range(len(sequence))]
+    assert sorted(shapes) == [(1, 24, 33, 1), (1, 30, 20, 1), (3, 24, 40, 1)]
+    # Keras takes what the first two batches share for fixed.
+    assert shapes[0][1] != shapes[1][1]
+    assert shapes[0][2] != shapes[1][2]
+
+
+def test_tiles_cover_every_pixel_of_every_image(competition):
+    sequence = validate(competition, batch_size=3, tile=(12, 20))
+    batches = [sequence[n] for n in range(len(sequence))]
+    assert {images.shape[1:] for images, _ in batches} == {(12, 20, 1)}
+    # 24 x 40 four times (one is 24 x 33, whose tiles share columns), 30 x 20 in three.
+    assert [len(images) for images, _ in batches] == [3] * 5 + [4]
+    assert sum(masks[..., 1].sum() for _, masks in batches) == 2 * 16
+    for images, masks in batches:
+        assert (images[masks[..., 1:] > 0] == 250).all()
+
+
+def test_an_image_smaller_than_a_tile_is_extended(competition):
+    images, masks = validate(competition, batch_size=9, tile=(32, 48))[0]
+    assert images.shape == (5, 32, 48, 1)
+    assert set(np.unique(images[4])) == {40.0}
+    assert masks.shape == (5, 32, 48, 2)
+
+
+@pytest.mark.parametrize("tile", [None, (12, 20)])
+def test_no_validation_batch_past_the_end(competition, tile):
+    sequence = validate(competition, tile=tile)
+    with pytest.raises(IndexError):
+        sequence[len(sequence)]
+
+
+def sequences_of(competition, root, **settings):
+    labels, images, folder = competition
+    if not (root / "input" / "sample").exists():
+        (root / "input" / "sample").mkdir()
+        (root / "input" / "sample" / "train_images").symlink_to(folder)
+    (root / "notebooks" / "experiments" / "e.yml").write_text("dataset: sample")
+    run = load_experiment("e", {"data.shape": [16, 18], "training.batch_size": 2, **settings})
+    return sequences.make_sequences(run, Split(labels, images, images[:3], images[3:]))
+
+
+def test_an_experiment_has_its_training_part_and_its_validation_fold(competition, root):
+    settings = {"predict.tiles.shape": [16, 20], "predict.tiles.overlap": 2, "training.steps": 4, "seed": 7}
+    train, validation = sequences_of(competition, root, **settings)
+    assert type(train) is DefectSequence
+    assert (train.seed, train.steps_per_epoch, train.epochs) == (7, 4, 10)
+    assert train.image_ids == ["0.png", "1.png", "2.png"]
+    assert validation[0][0].shape == (2, 16, 20, 1)
+    assert set(validation.pictures.shapes) == {"3.png", "4.png"}
+
+
+def test_the_capstones_mode_breaks_the_training_masks_only(competition, root):
+    train, validation = sequences_of(competition, root, **{"data.mode": "capstone"})
+    assert type(train) is CapstoneSequence
+    assert train[0][1].min() < 0
+    assert validation[0][1].min() == 0
+
+
+def test_a_multiclass_head_refuses_overlapping_classes_by_name(competition, root):
+    labels, images, folder = competition
+    overlapping = labels.assign(EncodedPixels=labels["EncodedPixels"].where(labels["ClassId"] == 2, "1 200"))
+    says = r"overlap in 2 images: 0\.png \(\d+ pixels\), 1\.png .*set model\.head=multilabel"
+    with pytest.raises(LabelError, match=says):
+        sequences_of((overlapping, images, folder), root, **{"model.head": "multiclass"})
+    sequences_of((overlapping, images, folder), root, **{"model.head": "multilabel"})
