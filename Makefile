@@ -48,7 +48,7 @@ CURATION := $(wildcard $S/curation/*.py) $S/scores.py
 TRAINING := $(wildcard $S/models/*.py $S/training/*.py) $(addprefix $S/prediction/,tiles.py inference.py postprocess.py)
 PREDICTION := $(wildcard $S/prediction/*.py) $(addprefix $S/,scores.py submission.py) $(addprefix $S/evaluation/,counts.py metrics.py)
 EVALUATION := $(wildcard $S/evaluation/*.py $S/evaluation/templates/* $S/evaluation/templates/*/*)
-DRAWING := $(wildcard $S/viz/*)
+DRAWING := $(wildcard $S/viz/*) $S/scores.py
 
 ## all: everything for EXPERIMENT (default: sample), then its score; settings: SET="training.epochs=3"
 all: eda $(O)/report.html

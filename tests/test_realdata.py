@@ -20,10 +20,16 @@ from defectmill.datasets.prepare import ADAPTERS
 from defectmill.datasets.severstal import copy_raw
 from defectmill.files import ROOT
 from defectmill.images import list_images, read_image
-from defectmill.labels import make_image_table, make_label_table, read_csv, read_labels, write_labels
+from defectmill.labels import (
+    make_image_table,
+    make_label_table,
+    read_csv,
+    read_labels,
+    share_table,
+    write_labels,
+)
 from defectmill.rle import mask_to_rle, parse_runs, rle_to_mask
 from defectmill.submission import check_submission, write_submission
-from defectmill.viz.figures import share_table
 
 DATA = Path(os.environ.get("DEFECTMILL_REALDATA") or ROOT.parent / "shared" / "data")
 INFOS = builtin_datasets()

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from defectmill.config import Experiment
+from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError
-from defectmill.rle import RleError, check_rle, intersect_rles, mask_to_rle, parse_runs, rle_to_mask
+from defectmill.images import read_shape
+from defectmill.rle import RleError, check_rle, intersect_rles, mask_to_rle, parse_runs, rle_area, rle_to_mask
 
 COLUMNS = ["ImageId", "ClassId", "EncodedPixels", "hasMask"]
 IMAGE_COLUMNS = ["ImageId", "height", "width", "classes"]
@@ -205,6 +207,23 @@ def make_image_table(labels: pd.DataFrame, shapes: pd.DataFrame) -> pd.DataFrame
 def read_image_table(csv: Path) -> pd.DataFrame:
     """Read an image table back; `classes` is text, "" for a clean image."""
     return pd.read_csv(csv, dtype={"ImageId": str, "classes": str}, keep_default_na=False)
+
+
+def share_table(labels: pd.DataFrame, folder: Path, info: DatasetInfo) -> pd.DataFrame:
+    """Say which share of its image each class covers; `folder` is read where `info` promises no shape.
+
+    Returns:
+        One row an image: ImageId, num_total_masks, and defect_0, defect_1... in the order of the channels.
+    Raises:
+        ImageError: an image whose shape is needed cannot be read.
+    """
+    rows = []
+    for image_id, runs in runs_by_image(labels).items():
+        height, width = info.shape or read_shape(folder / image_id)
+        shares = (rle_area(runs.get(kind.id, "")) / (height * width) for kind in info.classes)
+        rows.append((image_id, len(runs), *shares))
+    channels = [f"defect_{channel}" for channel in range(info.n_classes)]
+    return pd.DataFrame(rows, columns=["ImageId", "num_total_masks", *channels])
 
 
 def find_overlaps(labels: pd.DataFrame) -> dict[str, int]:

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from defectmill.dataset_info import ALL_CLASSES
-from defectmill.images import ImageError, write_image
 from defectmill.labels import make_label_table
 from defectmill.viz import figures
 from defectmill.viz.figures import BLUE, GREY, INK, LINE, SOFT
@@ -210,15 +209,3 @@ def test_precision_stands_over_recall_and_a_dot_at_the_threshold_next_to_a_half(
     assert len(absent.get_xydata()) == 0
     recall, precision = axes.lines[1].get_xydata().T
     np.testing.assert_allclose(2 * recall * precision / (recall + precision), 0.4)
-
-
-def test_shares_are_of_the_whole_image_and_need_its_size(tmp_path):
-    write_image(tmp_path / "a.png", np.zeros((4, 6), np.uint8))
-    table = figures.share_table(LABELS[:2], tmp_path, INFO)
-    assert table.to_dict("records") == [
-        {"ImageId": "a.png", "num_total_masks": 1, "defect_0": 0.5, "defect_1": 0}
-    ]
-    with pytest.raises(ImageError, match=r"b\.png"):
-        figures.share_table(LABELS, tmp_path, INFO)
-    promised = figures.share_table(LABELS, tmp_path, INFO.model_copy(update={"shape": (30, 40)}))
-    assert promised["defect_0"].tolist() == [0.01, 901 / 1200]

@@ -7,9 +7,9 @@ as SVG replaces these three by its own colours, light or dark. Everything else i
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import Any, ParamSpec
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -18,8 +18,6 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
 from defectmill.dataset_info import ALL_CLASSES, BACKGROUND, DatasetInfo
-from defectmill.images import read_shape
-from defectmill.labels import runs_by_image
 from defectmill.rle import rle_area
 
 INK, SOFT, LINE = "#1d2129", "#5b6472", "#dde1e7"
@@ -44,6 +42,8 @@ def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
     def plot_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with plt.rc_context(STYLE):
             figure = plot(*args, **kwargs)
+            interactive = plt.isinteractive()  # a kernel's first figure turns it on, the context off again
+        matplotlib.interactive(interactive)
 
         def draw_styled(renderer: Any, draw: Callable = figure.draw) -> None:
             with plt.rc_context(STYLE):
@@ -53,23 +53,6 @@ def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
         return figure
 
     return plot_styled
-
-
-def share_table(labels: pd.DataFrame, folder: Path, info: DatasetInfo) -> pd.DataFrame:
-    """Say which share of its image each class covers; `folder` is read where `info` promises no shape.
-
-    Returns:
-        One row an image: ImageId, num_total_masks, and defect_0, defect_1... in the order of the channels.
-    Raises:
-        ImageError: an image whose shape is needed cannot be read.
-    """
-    rows = []
-    for image_id, runs in runs_by_image(labels).items():
-        height, width = info.shape or read_shape(folder / image_id)
-        shares = (rle_area(runs.get(kind.id, "")) / (height * width) for kind in info.classes)
-        rows.append((image_id, len(runs), *shares))
-    channels = [f"defect_{channel}" for channel in range(info.n_classes)]
-    return pd.DataFrame(rows, columns=["ImageId", "num_total_masks", *channels])
 
 
 @styled
