@@ -75,7 +75,7 @@ def test_all_experiments_stand_side_by_side(project, first_run):
 
 def test_the_history_has_a_line_an_epoch_in_the_executed_notebook(project, first_run):
     executed = (project / "output" / "fake" / "notebooks" / "03_train.ipynb").read_text()
-    assert executed.count("val_foreground_dice:") == 1
+    assert executed.count("epoch 1/1: ") == 1
     assert len(pd.read_csv(project / "output" / "fake" / "history.csv")) == 1
 
 
@@ -138,7 +138,7 @@ def test_infer_inspects_a_folder_from_where_make_is_called(project, first_run):
 
 def test_infer_says_what_is_missing_without_a_kernel(project, first_run):
     said = make(project, "infer", "EXPERIMENT=fake", succeeds=False)
-    assert "say IMAGES=<folder of pictures> OUT=<folder to write>" in said
+    assert "say IMAGES=<folder of images> OUT=<folder to write>" in said
     said = make(project, "infer", "EXPERIMENT=sample", "IMAGES=x", "OUT=y", succeeds=False)
     assert "`make train EXPERIMENT=sample` first" in said
     assert "Traceback" not in said

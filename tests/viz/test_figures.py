@@ -12,7 +12,7 @@ import pytest
 from defectmill.dataset_info import ALL_CLASSES
 from defectmill.labels import make_label_table
 from defectmill.viz import figures
-from defectmill.viz.figures import BLUE, GREY, INK, LINE, SOFT
+from defectmill.viz.figures import BLUE, GREY, GROUND, INK, LINE, SOFT
 from fake_competition import COLOURS, make_info
 
 INFO = make_info()
@@ -98,7 +98,7 @@ def test_a_figure_has_text_and_colours_that_a_page_can_replace(plot):
     assert set(inks) <= {INK, SOFT}
     data = {GREY, BLUE, *("#{:02x}{:02x}{:02x}".format(*colour) for colour in COLOURS)}
     shades = set(re.findall(r"fill: (#\w+); fill-opacity", svg))
-    assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {INK, SOFT, LINE} | data | shades
+    assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {INK, SOFT, LINE, GROUND} | data | shades
     assert all(text.get_fontsize() >= 9 for text in figure.findobj(plt.Text))
     assert figure.get_figwidth() <= 9
 

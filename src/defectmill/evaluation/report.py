@@ -17,7 +17,12 @@ from defectmill.files import write_atomically
 HEADLINE = ("score", "floor", "gain", "micro_dice")
 COLUMNS: tuple[str, ...] = ("micro_dice", "micro_iou", "precision", "recall", "boundary_f1", "image_recall")
 COLUMNS += ("false_alarm_rate", "imagewise_dice", "imagewise_iou")
-COLOURS = {"#1d2129": "ink", "#5b6472": "soft", "#dde1e7": "line"}  # of the figures: names in style.css
+COLOURS = {
+    "#1d2129": "ink",
+    "#5b6472": "soft",
+    "#dde1e7": "line",
+    "#ffffff": "ground",
+}  # of the figures: names in style.css
 
 
 def load_template(name: str) -> Template:

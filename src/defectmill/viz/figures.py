@@ -1,7 +1,7 @@
 """Charts: every plot function returns a Matplotlib Figure and shows nothing.
 
-Text, axes and grid lines are drawn in INK, SOFT and LINE on a transparent ground: a page that holds a figure
-as SVG replaces these three by its own colours, light or dark. Everything else is data.
+Text, axes and grid lines are drawn in INK, SOFT and LINE on GROUND: a page that holds a figure as SVG
+replaces these four by its own colours, light or dark. Everything else is data.
 """
 
 import textwrap
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from defectmill.dataset_info import ALL_CLASSES, BACKGROUND, DatasetInfo
 from defectmill.rle import rle_area
 
-INK, SOFT, LINE = "#1d2129", "#5b6472", "#dde1e7"
+INK, SOFT, LINE, GROUND = "#1d2129", "#5b6472", "#dde1e7", "#ffffff"
 GREY, BLUE = "#8a8f98", "#2563eb"
 # Up to a blue on which the ink of a light page can be read, and that of a dark one.
 SHADES = LinearSegmentedColormap.from_list("shades", [to_rgba(BLUE, 0), to_rgba(BLUE, 0.6)])
@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {"figure.dpi": 110, "figure.constrained_layout.use": Tru
 STYLE |= {"font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "figure.titlesize": 11}
 STYLE |= {"text.color": INK, "grid.color": LINE, "legend.frameon": False, "axes.axisbelow": True}
 STYLE |= dict.fromkeys(("axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), SOFT)
-STYLE |= dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none")
+STYLE |= {"figure.facecolor": GROUND, "savefig.facecolor": GROUND, "axes.facecolor": "none"}
 STYLE |= dict.fromkeys(("axes.spines.top", "axes.spines.right", "text.parse_math"), False)
 WIDTH = 6.5  # inches
 
