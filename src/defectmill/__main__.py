@@ -14,6 +14,7 @@ from typing import Any
 
 from defectmill import files
 from defectmill.config import Experiment, load_experiment, parse_overrides, write_stage_settings
+from defectmill.evaluation import results
 from defectmill.files import DefectmillError
 
 # Imports of a command stand in its function: `make list` must not wait for papermill or TensorFlow.
@@ -79,16 +80,14 @@ def main(words: Sequence[str]) -> None:
             from defectmill.flexunet_import import import_config
 
             print(import_config(Path(given.config), given.name))
-        case _:
-            from defectmill.evaluation import results
-
-            if given.command in ("site", "results"):
-                write = results.write_site if given.command == "site" else results.write_readme_table
-                tell_products([write()])
-            else:
-                results.print_summary(
-                    given.experiment
-                ) if given.command == "summary" else results.print_list()
+        case "summary":
+            results.print_summary(given.experiment)
+        case "list":
+            results.print_list()
+        case "site":
+            tell_products([results.write_site()])
+        case "results":
+            tell_products([results.write_readme_table()])
 
 
 def run_notebook(name: str, run: Experiment, values: dict) -> None:

@@ -14,11 +14,7 @@ from defectmill.prediction.postprocess import (
     write_colour_masks,
 )
 from fake_competition import COLOURS, make_info
-
-# Components above 0.5: 3 pixels (joined by a corner), at most 0.8, and 2 pixels, at most 0.6.
-MAP = np.array([[0.8, 0.0, 0.0, 0.6, 0.6], [0.7, 0.0, 0.0, 0.0, 0.0], [0.0, 0.6, 0.0, 0.0, 0.5]])
-LARGE = np.array([[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]], bool)
-SMALL = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
+from fake_maps import LARGE, MAP, SMALL
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,8 @@ from defectmill.prediction.thresholds import (
 )
 from defectmill.settings import PredictSettings
 from fake_competition import make_info
+from fake_maps import LARGE, MAP, SMALL
 
-# Components above 0.5: 3 pixels (joined by a corner), at most 0.8, and 2 pixels, at most 0.6.
-MAP = np.array([[0.8, 0.0, 0.0, 0.6, 0.6], [0.7, 0.0, 0.0, 0.0, 0.0], [0.0, 0.6, 0.0, 0.0, 0.5]])
-LARGE = np.array([[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]], bool)
-SMALL = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
 NOTHING = ClassThreshold(1.0, 1.0, 0)
 
 

@@ -4,6 +4,7 @@ import io
 import re
 from types import SimpleNamespace
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -209,3 +210,14 @@ def test_precision_stands_over_recall_and_a_dot_at_the_threshold_next_to_a_half(
     assert len(absent.get_xydata()) == 0
     recall, precision = axes.lines[1].get_xydata().T
     np.testing.assert_allclose(2 * recall * precision / (recall + precision), 0.4)
+
+
+def test_a_kernel_that_its_first_figure_makes_interactive_stays_so():
+    was = plt.isinteractive()
+    plt.ioff()
+    try:
+        # As the notebook's backend does when it is loaded, with the first figure.
+        figures.styled(lambda: (plt.ion(), plt.figure())[1])()
+        assert plt.isinteractive()
+    finally:
+        matplotlib.interactive(was)
