@@ -34,8 +34,13 @@ MAKEFLAGS += --no-print-directory
 CONFIG ?=
 TRANSFORMS ?=
 IMAGES ?=
+EXPERIMENTS ?=
+NAME ?=
+A ?=
+B ?=
 OUT ?=
-.PHONY: all env input eda labels train predict report infer test test-all lint augment import-config site results cost lab list help clean lock FORCE
+BUDGET ?= 30min
+.PHONY: all env input eda labels train predict report infer test test-all lint augment ablation ensemble import-config site results compare cost rates plan lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -70,14 +75,14 @@ $(IN)/dataset.json: $(if $(filter sample,$(DATASET)),$(wildcard $S/datasets/samp
 eda: $(O)/eda.csv
 ## labels: 02, label table, image table, folds, audit
 labels: $(O)/leaks.csv
-## train: 03, the model
-train: $(O)/model.keras
+## train: 03, the model, or the models of all folds
+train: $(O)/networks.json
 ## predict: 04, masks and the submission
 predict: submissions/$(EXPERIMENT).csv
 ## report: 05, scores and report.html
 report: $(O)/report.html
 
-$(O)/eda.csv: notebooks/01_eda.ipynb $(WORDS) $(DRAWING) $(K)/labels.json $(IN)/dataset.json
+$(O)/eda.csv: notebooks/01_eda.ipynb $(WORDS) $(CURATION) $(DRAWING) $(K)/labels.json $(IN)/dataset.json
 	@$(NOTEBOOK)
 
 # 02 writes leaks.csv last, and the two tables only where they change: a new audit never retrains.
@@ -86,15 +91,23 @@ $(O)/leaks.csv: notebooks/02_labels.ipynb $(WORDS) $(CURATION) $(K)/labels.json 
 
 $(O)/images.csv $(O)/labels.csv: $(O)/leaks.csv ;
 
-$(O)/model.keras: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv
-	@$(NOTEBOOK)
+$(O)/networks.json: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv
+	@$(RUN) train "$(EXPERIMENT)" --set="$(SET)"
 
-submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/model.keras
+submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/networks.json
 	@$(NOTEBOOK)
 	@cp $(K)/set.txt $(K)/predicted.txt
 
 $(O)/report.html: notebooks/05_report.ipynb $(EVALUATION) $(DRAWING) $(CURATION) $S/submission.py submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
+
+## ablation: what each setting of notebooks/ablations/EXPERIMENT.yml is worth, an arm each; goes on where it stopped
+ablation: $(VENV)/.installed $(if $(YML),$(IN)/dataset.json)
+	@$(RUN) ablation "$(EXPERIMENT)" --set="$(SET)"
+
+## ensemble: EXPERIMENTS="a b" NAME=c, an experiment c that averages their probabilities
+ensemble: $(VENV)/.installed
+	@$(RUN) ensemble "$(EXPERIMENTS)" --name="$(NAME)" && $(MAKE) EXPERIMENT="$(NAME)"
 
 ## infer: masks and a table of defects of IMAGES=<folder>, written to OUT=<folder>
 # Nothing is trained for it; the settings are those that the model was last made with.
@@ -122,6 +135,10 @@ site: $(VENV)/.installed
 results: $(VENV)/.installed
 	@$(RUN) results
 
+## compare: does B=<run> beat A=<run>? differences with intervals; seeds of a recipe: B="x x-seed1"
+compare: $(VENV)/.installed
+	@$(RUN) compare --a="$(A)" --b="$(B)"
+
 ## test: set up and run the tests (under 5 minutes)
 test: $(VENV)/.installed
 	@$(PY) -m pytest -m "not slow"
@@ -145,6 +162,14 @@ import-config: $(VENV)/.installed
 ## cost: what EXPERIMENT would take on this machine, from two steps of its network
 cost: $(VENV)/.installed
 	@$(RUN) cost "$(EXPERIMENT)" --set="$(SET)"
+
+## rates: learning-rate finder: trains 100 steps of EXPERIMENT, suggests training.learning_rate
+rates: $(VENV)/.installed
+	@$(RUN) rates "$(EXPERIMENT)" --set="$(SET)"
+
+## plan: settings for EXPERIMENT that fit BUDGET=30min on this machine, with reasons: plan.yml
+plan: $(O)/images.csv
+	@$(RUN) plan "$(EXPERIMENT)" --set="$(SET)" --budget="$(BUDGET)"
 
 ## lab: JupyterLab in notebooks/
 lab: $(VENV)/.installed

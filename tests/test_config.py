@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -137,7 +138,7 @@ def test_wrong_setting_is_named_with_file_and_value(write, text, offence):
             "model: {name: flexunet, up_widths: [4]}",
             "model.name",
             "flexunet",
-            "unet and model.name=encoder_unet",
+            "unet and model.name=encoder_unet and model.name=backbone_unet",
         ),
         ("training: {schedule: {name: cosine, patience: 3}}", "training.schedule.name", "cosine", "reduce"),
         ("training: {schedule: {warmup_steps: 3}}", "training.schedule.name", "reduce", "cosine"),
@@ -313,7 +314,9 @@ def test_experiment_is_frozen(write):
 
 @pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
 def test_the_kept_epoch_is_the_first_of_the_best_or_the_last(keep, epoch):
-    assert TrainingSettings(keep=keep).kept_epoch([0.1, 0.7, 0.7, 0.2]) == epoch
+    history = {"epoch": [0, 1, 2, 3], "val_foreground_dice": [0.1, 0.7, 0.7, 0.2]}
+    assert TrainingSettings(keep=keep).kept_epoch(history) == epoch
+    assert TrainingSettings(keep=keep).kept_epoch({"epoch": [0, 1], "val_foreground_dice": [np.nan] * 2}) == 1
 
 
 def test_set_of_make_reads_as_settings():
@@ -342,6 +345,7 @@ def stage_files(overrides: dict) -> dict[str, tuple[str, int]]:
     ("setting", "value", "stages"),
     [
         ("labels.n_folds", 3, {"labels.json"}),
+        ("labels.validation_fold", "every", {"labels.json", "train.json"}),
         ("training.epochs", 3, {"train.json"}),
         ("data.scale", 0.5, {"train.json"}),
         ("predict.thresholds", [0.5], {"predict.json"}),

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from defectmill.config import ConfigError, load_experiment
-from defectmill.images import ImageError, write_image
 from defectmill.labels import (
     LabelError,
     classes_by_image,
@@ -25,12 +24,10 @@ from defectmill.labels import (
     read_labels,
     refuse_overlaps,
     runs_by_image,
-    share_table,
     split_image_class,
     with_pair_ids,
     write_labels,
 )
-from fake_competition import make_info
 
 OLD = "ImageId_ClassId,EncodedPixels"
 NEW = "ImageId,ClassId,EncodedPixels"
@@ -353,19 +350,3 @@ def test_a_split_that_is_not_written_yet_names_the_make_target(run, name):
         ConfigError, match=rf"output/mine/{name} is missing: `make labels EXPERIMENT=mine` writes"
     ):
         load_split(run)
-
-
-def test_shares_are_of_the_whole_image_and_need_its_size(tmp_path):
-    info = make_info()
-    table = make_label_table(
-        [("a.png", 1, "1 12"), ("a.png", 2, ""), ("b.png", 1, "1 900 999 1"), ("b.png", 2, "")]
-    )
-    write_image(tmp_path / "a.png", np.zeros((4, 6), np.uint8))
-    shares = share_table(table[:2], tmp_path, info)
-    assert shares.to_dict("records") == [
-        {"ImageId": "a.png", "num_total_masks": 1, "defect_0": 0.5, "defect_1": 0}
-    ]
-    with pytest.raises(ImageError, match=r"b\.png"):
-        share_table(table, tmp_path, info)
-    promised = share_table(table, tmp_path, info.model_copy(update={"shape": (30, 40)}))
-    assert promised["defect_0"].tolist() == [0.01, 901 / 1200]

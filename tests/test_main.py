@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from defectmill.__main__ import COMMANDS, main, tell_products
@@ -54,6 +55,21 @@ def test_products_are_told_by_folder_relative_to_the_project(root, capsys, tmp_p
     ]
 
 
+def test_the_learning_rate_finder_prints_its_suggestion_and_writes_table_and_figure(
+    root, monkeypatch, capsys
+):
+    (root / "notebooks" / "experiments" / "mine.yml").write_text("dataset: sample\n")
+    table = pd.DataFrame({"rate": [1e-3, 1e-2, 1e-1], "loss": [2.0, 1.0, 3.0], "smoothed": [1.8, 1.5, 2.2]})
+    monkeypatch.setattr("defectmill.training.fit.load_split", lambda run, network: network)
+    monkeypatch.setattr("defectmill.training.fit.find_rate", lambda run, split: {"fold_0": table}[split])
+    main(["rates", "mine", "--set=training.learning_rate=0.004"])
+    assert capsys.readouterr().out.splitlines() == [
+        "mine: training.learning_rate=0.004, suggested 0.001",
+        "  wrote output/mine/: rates.csv rates.png",
+    ]
+    pd.testing.assert_frame_equal(pd.read_csv(root / "output" / "mine" / "rates.csv"), table)
+
+
 def test_a_setting_that_is_unknown_stops_before_anything_runs(root):
     (root / "notebooks" / "experiments" / "mine.yml").write_text("dataset: sample\n")
     with pytest.raises(DefectmillError, match=r"unknown setting 'training\.epoch'"):
@@ -70,3 +86,11 @@ def test_the_settings_of_each_stage_are_written_and_left_alone_where_they_say_th
     main(["settings", "mine", "--set=predict.thresholds=[0.4]"])
     changed = {p.name for p in folder.iterdir() if p.stat().st_mtime_ns != before[p.name]}
     assert changed == {"predict.json"}
+
+
+def test_a_plan_for_no_budget_or_before_the_labels_is_refused(root):
+    (root / "notebooks" / "experiments" / "mine.yml").write_text("dataset: sample\n")
+    with pytest.raises(DefectmillError, match="BUDGET=soon: not a duration; write 30min"):
+        main(["plan", "mine", "--budget=soon"])
+    with pytest.raises(DefectmillError, match="`make labels EXPERIMENT=mine` writes it"):
+        main(["plan", "mine"])

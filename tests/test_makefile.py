@@ -12,7 +12,7 @@ from test_house import cells_of
 PRODUCTS = {
     "01_eda": "output/sample/eda.csv",
     "02_labels": "output/sample/leaks.csv",
-    "03_train": "output/sample/model.keras",
+    "03_train": "output/sample/networks.json",
     "04_predict": "submissions/sample.csv",
     "05_report": "output/sample/report.html",
 }

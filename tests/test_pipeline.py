@@ -13,6 +13,9 @@ import pytest
 from defectmill.labels import read_labels
 from fake_competition import EXPERIMENT, write_fake_competition
 
+FOLDS = EXPERIMENT.replace("n_folds: 2", "n_folds: 2, validation_fold: every").replace(
+    "epochs: 1,", "epochs: 1, last_fit: 1, schedule: {name: cosine},"
+)
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 
@@ -77,6 +80,33 @@ def test_the_history_has_a_line_an_epoch_in_the_executed_notebook(project, first
     executed = (project / "output" / "fake" / "notebooks" / "03_train.ipynb").read_text()
     assert executed.count("epoch 1/1: ") == 1
     assert len(pd.read_csv(project / "output" / "fake" / "history.csv")) == 1
+
+
+def test_every_fold_has_its_network_and_a_last_one_learns_from_the_test_part_too(project, first_run):
+    (project / "notebooks" / "experiments" / "folds.yml").write_text(FOLDS)
+    make(project, "EXPERIMENT=folds")
+    output = project / "output" / "folds"
+    notes = json.loads((output / "networks.json").read_text())
+    images = pd.read_csv(output / "images.csv")
+    assert {name: note["images"] for name, note in notes.items()} == {
+        "fold_0": (images["fold"] != 0).sum(),
+        "fold_1": (images["fold"] != 1).sum(),
+        "last": len(images) + len(pd.read_csv(output / "test_images.csv")),
+    }
+    validated = read_labels(output / "validation.csv")
+    assert set(validated["ImageId"]) == set(images["ImageId"][images["fold"] >= 0])
+    assert pd.read_csv(output / "fold_1" / "history.csv")["val_loss"].notna().all()
+    assert pd.read_csv(output / "history.csv")["val_loss"].isna().all()
+    make(project, "infer", "EXPERIMENT=folds", "IMAGES=input/fake/test_images", "OUT=output/found")
+    assert len(read_labels(project / "output" / "found" / "runs.csv")) == 2 * len(
+        pd.read_csv(output / "test_images.csv")
+    )
+    # A training that was stopped after the first fold does not do it again.
+    for path in (output / "networks.json", output / "fold_1" / "model.keras"):
+        path.unlink()
+    told = make(project, "train", "EXPERIMENT=folds")
+    assert [name for name in notes if f"network {name} stands" in told] == ["fold_0", "last"]
+    assert (output / "fold_1" / "model.keras").is_file()
 
 
 def test_a_second_make_runs_nothing(project, first_run):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.curation.audit import audit_labels
+from defectmill.curation.audit import audit_labels, share_table
 from defectmill.curation.duplicates import find_groups, scan_images
 from defectmill.dataset_info import DatasetInfo, builtin_datasets
 from defectmill.datasets import folder as colour_folder
@@ -20,14 +20,7 @@ from defectmill.datasets.prepare import ADAPTERS
 from defectmill.datasets.severstal import copy_raw
 from defectmill.files import ROOT
 from defectmill.images import list_images, read_image
-from defectmill.labels import (
-    make_image_table,
-    make_label_table,
-    read_csv,
-    read_labels,
-    share_table,
-    write_labels,
-)
+from defectmill.labels import make_image_table, make_label_table, read_csv, read_labels, write_labels
 from defectmill.rle import mask_to_rle, parse_runs, rle_to_mask
 from defectmill.submission import check_submission, write_submission
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from defectmill import files
-from defectmill.config import Experiment, load_experiment, parse_overrides, write_stage_settings
+from defectmill.config import ConfigError, Experiment, load_experiment, parse_overrides, write_stage_settings
 from defectmill.evaluation import results
 from defectmill.files import DefectmillError
 
@@ -25,13 +25,19 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "input": ("make input/<dataset>", [("dataset", {}), ("--raw", {"default": ""})]),
     "settings": ("write the settings of each stage", [EXPERIMENT, OVERRIDES]),
     "notebook": ("run a notebook", [("name", {}), EXPERIMENT, OVERRIDES]),
+    "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES]),
+    "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES]),
+    "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
     "infer": (
         "masks of a folder of images",
         [EXPERIMENT, OVERRIDES, ("--images", {"default": ""}), ("--out", {"default": ""})],
     ),
     "augment": ("write transformed copies", [("dataset", {}), ("transforms", {"nargs": "*"})]),
     "cost": ("what a run would take", [EXPERIMENT, OVERRIDES]),
+    "rates": ("learning-rate finder", [EXPERIMENT, OVERRIDES]),
+    "plan": ("settings that fit a budget", [EXPERIMENT, OVERRIDES, ("--budget", {"default": "30min"})]),
     "summary": ("what a run reached", [EXPERIMENT]),
+    "compare": ("whether B is better than A", [("--a", {"default": ""}), ("--b", {"default": ""})]),
     "list": ("all experiments", []),
     "site": ("write output/index.html", []),
     "results": ("write the README's table of results", []),
@@ -64,6 +70,14 @@ def main(words: Sequence[str]) -> None:
             write_stage_settings(run)
         case "notebook":
             run_notebook(given.name, run, {"overrides": parse_overrides(given.set)})
+        case "train":
+            train(run, parse_overrides(given.set))
+        case "ablation":
+            run_ablation(run, parse_overrides(given.set))
+        case "ensemble":
+            from defectmill.prediction.ensemble import write_ensemble
+
+            tell_products([write_ensemble(given.members.split(), given.name)])
         case "infer":
             infer(run, parse_overrides(given.set), given.images, given.out)
         case "augment":
@@ -76,12 +90,29 @@ def main(words: Sequence[str]) -> None:
                 from defectmill.training.cost import print_cost
 
                 print_cost(run)
+        case "plan":
+            with divert_stderr(run.output / "plan.log"):
+                from defectmill.training.cost import print_plan
+
+                print_plan(run, parse_overrides(given.set), given.budget)
+        case "rates":
+            with divert_stderr(run.output / "rates.log"):
+                from defectmill.training.fit import print_rates
+                from defectmill.viz.figures import plot_rates
+
+                plot_rates(*print_rates(run)).savefig(run.output / "rates.png")
+            tell_products([run.output / "rates.csv", run.output / "rates.png"])
         case "import-config":
             from defectmill.flexunet_import import import_config
 
             print(import_config(Path(given.config), given.name))
         case "summary":
             results.print_summary(given.experiment)
+        case "compare":
+            from defectmill.evaluation.compare import compare_runs, print_comparison
+
+            sides = ([load_experiment(name) for name in side.split()] for side in (given.a, given.b))
+            print_comparison(compare_runs(*sides))
         case "list":
             results.print_list()
         case "site":
@@ -108,14 +139,15 @@ def run_notebook(name: str, run: Experiment, values: dict) -> None:
     values, found = {"experiment": run.name, **values}, set(papermill.inspect_notebook(str(source)))
     if found != set(values):
         raise SystemExit(f"error: {source}: parameters are {sorted(found)}, not {sorted(values)}")
-    executed = run.output / "notebooks" / f"{name}.ipynb"
+    of_fold = "" if run.training_folder == run.output or name != "03_train" else f"_{run.network}"
+    executed = run.output / "notebooks" / f"{name}{of_fold}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     files.set_unattended()
     if sys.stdout.isatty():  # the training shows its progress there
         os.environ["DEFECTMILL_TERMINAL"] = os.ttyname(sys.stdout.fileno())
     logging.getLogger("papermill").setLevel(logging.WARNING)  # what cells print comes by stdout_file
     started, clock = time.time(), time.perf_counter()
-    print(f"{name} {run.name}: {title}", flush=True)
+    print(f"{name}{of_fold} {run.name}: {title}", flush=True)
     log = executed.with_suffix(".log")
     try:
         with divert_stderr(log):
@@ -142,10 +174,70 @@ def run_notebook(name: str, run: Experiment, values: dict) -> None:
         from defectmill.evaluation.report import export_report
 
         export_report(executed, run)
-    written = [*run.output.iterdir(), run.submission]
+    written = {*run.output.iterdir(), *run.training_folder.glob("*"), run.submission}
     tell_products(
         [p for p in written if p.exists() and p.is_file() and p.stat().st_mtime >= started], seconds
     )
+
+
+def train(run: Experiment, overrides: dict) -> None:
+    """Run 03 for each network of an experiment, and write networks.json: what each was trained on.
+
+    Of several networks those stay that settings, labels and code would make again; so a training that was
+    stopped goes on with the network that it had begun.
+    """
+    from defectmill.evaluation.provenance import hash_training
+    from defectmill.labels import load_split
+    from defectmill.prediction.ensemble import read_members
+
+    notes = read_members(run)
+    for network in () if run.members else run.networks:
+        one = run.model_copy(update={"network": network})
+        split, stamp = load_split(run, network), one.training_folder / "trained.json"
+        note = {
+            "images": len(split.train),
+            "validation": len(split.validation),
+            "made_from": hash_training(one),
+        }
+        stands = stamp.is_file() and json.loads(stamp.read_text()) == note
+        if (
+            (len(run.networks) > 1 or run.variant)
+            and stands
+            and (one.training_folder / "model.keras").is_file()
+        ):
+            print(f"03_train {run.name}: network {network} stands")
+        else:
+            run_notebook("03_train", one, {"overrides": {**overrides, "network": network}})
+            files.write_if_changed(stamp, json.dumps(note) + "\n")
+        notes[network] = note
+    with files.write_atomically(run.output / "networks.json") as part:
+        part.write_text(json.dumps(notes, indent=1) + "\n")
+
+
+def run_ablation(run: Experiment, overrides: dict) -> None:
+    """Run the arms of an ablation that have not run as they would now, and write ablation.csv after each."""
+    from defectmill.evaluation import ablation
+
+    arms, done = ablation.read_arms(run.name), dict[str, Experiment]()
+    for name, changes in arms.items():
+        values = {**overrides, **changes, "variant": name, "training.last_fit": 0, "training.previews": 0}
+        try:
+            arm = load_experiment(run.name, values)
+        except ConfigError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        if name == ablation.BASELINE:
+            run_notebook("02_labels", arm, {"overrides": values})
+        else:
+            ablation.copy_from(done[ablation.BASELINE], arm)
+        if not ablation.has_run(arm):
+            train(arm, values)
+            run_notebook("04_predict", arm, {"overrides": values})
+            ablation.note_run(arm)
+        done[name] = arm
+        table = ablation.make_table(done, arms)
+        table.to_csv(run.output / "ablation.csv", index=False)
+    print(table.round(3).to_string(index=False))
 
 
 def infer(run: Experiment, overrides: dict, images: str, out: str) -> None:

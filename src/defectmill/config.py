@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from defectmill import files
 from defectmill.dataset_info import DatasetInfo, load_dataset_info, nearest
@@ -70,7 +70,51 @@ class Experiment(Settings):
     model: Model = UnetSettings()
     training: TrainingSettings = TrainingSettings()
     predict: PredictSettings = PredictSettings()
+    members: tuple[str, ...] = ()  # of an ensemble, which averages their probabilities and trains nothing
+    variant: str = ""  # an arm of an ablation, which has its own folder; a command gives it
+    network: str = ""  # of several networks the one that 03 trains, of `networks`; a command gives it
     info: Annotated[DatasetInfo, Field(exclude=True)]
+
+    @model_validator(mode="after")
+    def _network_exists(self) -> "Experiment":
+        if self.network not in ("", *self.networks):
+            raise ValueError(f"network {self.network!r} is none of {', '.join(self.networks)}")
+        return self
+
+    @property
+    def parts(self) -> list["Experiment"]:
+        """The experiments whose networks predict: the members, or itself."""
+        return [load_experiment(name) for name in self.members] or [self]
+
+    @property
+    def fold_networks(self) -> tuple[str, ...]:
+        """Names of the networks that leave a fold out: fold_0, ..."""
+        fold = self.labels.validation_fold
+        return tuple(f"fold_{n}" for n in (range(self.labels.n_folds) if fold == "every" else [fold]))
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of all networks, in the order in which they are trained: last is that of the last fit."""
+        return (*self.fold_networks, "last") if self.training.last_fit else self.fold_networks
+
+    @property
+    def test_networks(self) -> tuple[str, ...]:
+        """Names of those that predict the test images: none that may have seen their labels."""
+        return self.fold_networks if (self.input / "solution.csv").is_file() else self.networks
+
+    @property
+    def infer_networks(self) -> tuple[str, ...]:
+        """Names of those that predict one's own images."""
+        return self.networks[-1:] if self.training.last_fit else self.fold_networks
+
+    def network_folder(self, network: str) -> Path:
+        """Where a network and its training are kept: beside all else, if `make infer` uses this one alone."""
+        return self.output if self.infer_networks == (network,) else self.output / network
+
+    @property
+    def training_folder(self) -> Path:
+        """Where 03 writes: the folder of `network`."""
+        return self.network_folder(self.network or self.networks[0])
 
     @property
     def input(self) -> Path:
@@ -78,10 +122,13 @@ class Experiment(Settings):
 
     @property
     def output(self) -> Path:
-        return files.ROOT / "output" / self.name
+        folder = files.ROOT / "output" / self.name
+        return folder / "ablation" / self.variant if self.variant else folder
 
     @property
     def submission(self) -> Path:
+        if self.variant:
+            return self.output / "predicted.csv"
         return files.ROOT / "submissions" / f"{self.name}.csv"
 
     def require(self, path: Path, target: str) -> Path:
@@ -179,7 +226,11 @@ def write_stage_settings(experiment: Experiment) -> None:
     settings = experiment.model_dump(mode="json")
     stages = {
         "labels": {**shared, "labels": settings["labels"]},
-        "train": {**shared, **{key: settings[key] for key in ("data", "model", "training")}},
+        "train": {
+            **shared,
+            "validation_fold": experiment.labels.validation_fold,
+            **{key: settings[key] for key in ("data", "model", "training", "members")},
+        },
         "predict": settings["predict"],
     }
     for stage, values in stages.items():

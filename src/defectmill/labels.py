@@ -14,10 +14,8 @@ import numpy as np
 import pandas as pd
 
 from defectmill.config import Experiment
-from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError
-from defectmill.images import read_shape
-from defectmill.rle import RleError, check_rle, intersect_rles, mask_to_rle, parse_runs, rle_area, rle_to_mask
+from defectmill.rle import RleError, check_rle, intersect_rles, mask_to_rle, parse_runs, rle_to_mask
 
 COLUMNS = ["ImageId", "ClassId", "EncodedPixels", "hasMask"]
 IMAGE_COLUMNS = ["ImageId", "height", "width", "classes"]
@@ -209,23 +207,6 @@ def read_image_table(csv: Path) -> pd.DataFrame:
     return pd.read_csv(csv, dtype={"ImageId": str, "classes": str}, keep_default_na=False)
 
 
-def share_table(labels: pd.DataFrame, folder: Path, info: DatasetInfo) -> pd.DataFrame:
-    """Say which share of its image each class covers; `folder` is read where `info` promises no shape.
-
-    Returns:
-        One row an image: ImageId, num_total_masks, and defect_0, defect_1... in the order of the channels.
-    Raises:
-        ImageError: an image whose shape is needed cannot be read.
-    """
-    rows = []
-    for image_id, runs in runs_by_image(labels).items():
-        height, width = info.shape or read_shape(folder / image_id)
-        shares = (rle_area(runs.get(kind.id, "")) / (height * width) for kind in info.classes)
-        rows.append((image_id, len(runs), *shares))
-    channels = [f"defect_{channel}" for channel in range(info.n_classes)]
-    return pd.DataFrame(rows, columns=["ImageId", "num_total_masks", *channels])
-
-
 def find_overlaps(labels: pd.DataFrame) -> dict[str, int]:
     """Find the images with a pixel of two classes: {image id: pixels shared, pair by pair}."""
     shared = {
@@ -248,25 +229,46 @@ def refuse_overlaps(labels: pd.DataFrame) -> None:
 
 @dataclass(frozen=True)
 class Split:
-    """Label and image table of all training images; image tables of the validation fold and of the rest."""
+    """Label and image table of all training images; image tables of those that train and that validate.
+
+    Image ids are names of files in `folder`.
+    """
 
     labels: pd.DataFrame
     images: pd.DataFrame
     train: pd.DataFrame
     validation: pd.DataFrame
+    folder: Path
 
     def labels_of(self, images: pd.DataFrame) -> pd.DataFrame:
         """The label table of some of the images."""
         return self.labels[self.labels["ImageId"].isin(images["ImageId"])]
 
 
-def load_split(experiment: Experiment) -> Split:
-    """Read output/<experiment>/images.csv and labels.csv; ConfigError where 02 has not written them."""
-    images = read_image_table(experiment.require(experiment.output / "images.csv", "labels"))
-    csv = experiment.require(experiment.output / "labels.csv", "labels")
-    labels = read_labels(csv, images["ImageId"], experiment.info.n_classes)
-    inside = images["fold"] == experiment.labels.validation_fold
-    return Split(labels, images, images[~inside], images[inside])
+def load_split(run: Experiment, network: str = "") -> Split:
+    """Read output/<experiment>/images.csv and labels.csv; ConfigError where 02 has not written them.
+
+    Args:
+        network: the one that is to train, of `Experiment.networks`; "": as all of them together see it, with
+            every image that one of them leaves out in the validation part, fold by fold. The last one is
+            shown all images there are labels for, those of test_images among them, and validates on none.
+    """
+    folder, solution, n_classes = run.input / "train_images", run.input / "solution.csv", run.info.n_classes
+    images = read_image_table(run.require(run.output / "images.csv", "labels"))
+    labels = read_labels(run.require(run.output / "labels.csv", "labels"), images["ImageId"], n_classes)
+    if network == "last":
+        tables = {folder.name: (labels, images)}
+        if solution.is_file():
+            tested = read_image_table(run.require(run.output / "test_images.csv", "labels"))
+            tables["test_images"] = read_labels(solution, tested["ImageId"], n_classes), tested
+        named = ([t.assign(ImageId=f"{f}/" + t["ImageId"]) for t in pair] for f, pair in tables.items())
+        labels, images = (pd.concat(parts, ignore_index=True) for parts in zip(*named, strict=True))
+        return Split(labels, images, images, images[:0], run.input)
+    if not network and len(run.fold_networks) > 1:
+        held = images[images["fold"] >= 0].sort_values("fold", kind="stable")
+        return Split(labels, images, images, held, folder)
+    inside = images["fold"] == int((network or run.fold_networks[0]).removeprefix("fold_"))
+    return Split(labels, images, images[~inside], images[inside], folder)
 
 
 def _check_pair(image_id: str, class_id: str) -> tuple[str, int]:

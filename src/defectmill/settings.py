@@ -1,6 +1,6 @@
 """Sections of an experiment's settings, types, defaults; a class for each network, data mode and schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,7 +13,10 @@ ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
 Scale = Annotated[float, Field(gt=0, le=4)]
 Side = Annotated[int, Field(ge=16, le=4096)]
 Weight = Annotated[float, Field(ge=0)]
-Losses = dict[Literal["cross_entropy", "dice", "batch_dice", "focal"], Weight]
+Loss = Literal[
+    "cross_entropy", "dice", "batch_dice", "focal", "focal_tversky", "lovasz", "boundary", "cldice"
+]
+Losses = dict[Loss, Weight]
 
 
 class Settings(BaseModel):
@@ -23,14 +26,14 @@ class Settings(BaseModel):
 
 
 class LabelSettings(Settings):
-    """Folds. `validation_fold` is the fold that training never sees."""
+    """Folds. Training never sees `validation_fold`; every: each validates in turn, a network for each."""
 
     n_folds: Annotated[int, Field(ge=2)] = 5
-    validation_fold: NotNegative = 0
+    validation_fold: NotNegative | Literal["every"] = 0
 
     @model_validator(mode="after")
     def _validation_fold_exists(self) -> "LabelSettings":
-        if self.validation_fold >= self.n_folds:
+        if self.validation_fold != "every" and self.validation_fold >= self.n_folds:
             raise ValueError(f"validation_fold {self.validation_fold} is no fold of {self.n_folds}")
         return self
 
@@ -43,6 +46,8 @@ class _Data(Settings):
     images: Literal["all", "defects"] = "all"  # which train
     defect_share: Share = 0.8  # of what training shows: so much holds a defect
     augment: str = "flips"
+    # Of a class, an image is drawn; part: first a part, all images of a group, then one of its images.
+    balance: Literal["class", "part"] = "class"
 
 
 class CropData(_Data):
@@ -51,6 +56,8 @@ class CropData(_Data):
     mode: Literal["crop"] = "crop"
     scale: Scale = 1.0
     zoom: tuple[Scale, Scale] = (1.0, 1.0)  # range of a crop's further scale, drawn log-uniformly
+    copy_paste: Share = 0.0  # of the crops: so many get a defect of another image, where there is room
+    cutmix: Share = 0.0  # of the crops: in so many a rectangle is of another crop
 
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> "CropData":
@@ -91,14 +98,34 @@ class UnetSettings(_Model):
     activation: str = "elu"
 
 
-class EncoderUnetSettings(_Model):
-    """U-Net decoder on EfficientNet-Lite0."""
+class EncoderModel(_Model):
+    """What networks on a classifier's encoder have."""
+
+    name: str
+    up_widths: tuple[Positive, ...] = (96, 64, 40, 24, 16)  # channels of the decoder levels
+    summed_logits: bool = False  # every decoder level has logits, which are summed
+    image_head: bool = False  # a class's probabilities are multiplied by that of its being in the image
+
+
+class EncoderUnetSettings(EncoderModel):
+    """U-Net decoder on EfficientNet-Lite."""
 
     name: Literal["encoder_unet"] = "encoder_unet"
-    up_widths: tuple[Positive, ...] = (96, 64, 40, 24, 16)  # channels of the decoder levels
+    encoder: Literal["lite0", "lite1", "lite2"] = "lite0"  # the higher, the slower
     pretrained: bool = True  # the encoder starts from ImageNet weights
     frozen: Annotated[int, Field(ge=0, le=8)] = 0  # parts that keep them: the stem, then seven stages
-    encoder_rate: Share = 1.0  # the encoder's learning rate, in shares of training.learning_rate
+    encoder_rate: Share = 1.0  # learning rate of the last part, in shares of training.learning_rate
+    rate_decay: Share = 1.0  # that of any other part, in shares of the next deeper one's
+    thaw_step: NotNegative = 0  # training steps in which the encoder's weights stay as they are
+
+
+class BackboneUnetSettings(EncoderModel):
+    """U-Net decoder on a backbone of keras.applications, with weights from a file."""
+
+    name: Literal["backbone_unet"] = "backbone_unet"
+    backbone: str = "EfficientNetV2B0"  # a class of keras.applications
+    weights: str = "none"  # or a .weights.h5, .h5 or .keras file of it; a relative path is the project's
+    frozen: bool = False  # the whole backbone keeps its weights
 
 
 class FlexunetSettings(_Model):
@@ -134,14 +161,23 @@ class CosineSchedule(Settings):
     warmup_steps: NotNegative = 0
 
 
+class OneCycleSchedule(Settings):
+    """Half a cosine up to the rate, then half a cosine down over all further steps."""
+
+    name: Literal["onecycle"] = "onecycle"
+    warmup_share: ShareBelow1 = 0.3  # of all steps: so many climb
+    start: Share = 0.04  # of training.learning_rate, at the first step
+    end: Share = 0.0001  # of training.learning_rate, after the last step
+
+
 def _choose(choice: str, default: str) -> Any:
     """Read a section that makes no `choice` as one that makes the default one."""
     return BeforeValidator(lambda values: {choice: default, **values} if isinstance(values, dict) else values)
 
 
 DataSettings = CropData | ResizeData | CapstoneData
-ModelSettings = UnetSettings | EncoderUnetSettings | FlexunetSettings
-ScheduleSettings = ReduceSchedule | ConstantSchedule | CosineSchedule
+ModelSettings = UnetSettings | EncoderUnetSettings | FlexunetSettings | BackboneUnetSettings
+ScheduleSettings = ReduceSchedule | ConstantSchedule | CosineSchedule | OneCycleSchedule
 Data = Annotated[DataSettings, Field(discriminator="mode"), _choose("mode", "crop")]
 Model = Annotated[ModelSettings, Field(discriminator="name"), _choose("name", "unet")]
 Schedule = Annotated[ScheduleSettings, Field(discriminator="name"), _choose("name", "reduce")]
@@ -165,16 +201,23 @@ class TrainingSettings(Settings):
     metrics: tuple[Literal["batch_dice", "soft_pixel_accuracy"], ...] = ()  # beside the foreground Dice
     previews: NotNegative = 0  # validation images whose masks are drawn after every epoch
     early_stop: Positive = 10  # epochs without a better one
+    # Epochs of one more network, which `make infer` uses: it learns from every label, those of the test part
+    # among them where they are at hand, so no score is claimed for it. 0: none.
+    last_fit: NotNegative = 0
 
     @model_validator(mode="after")
     def _one_way_to_clip(self) -> "TrainingSettings":
         if self.clipnorm and self.clipvalue:
             raise ValueError("clipnorm and clipvalue exclude one another")
+        if self.last_fit and isinstance(self.schedule, ReduceSchedule):
+            raise ValueError("last_fit has no validation, which schedule.name=reduce needs: choose cosine")
         return self
 
-    def kept_epoch(self, values: Sequence[float]) -> int:
-        """Which epoch's model is kept, from 0, by the validation Dice of each."""
-        return int(np.argmax(values)) if self.keep == "best" else len(values) - 1
+    def kept_epoch(self, history: Mapping[str, Any]) -> int:
+        """Which epoch's model is kept, from 0, by the columns of history.csv."""
+        dice = np.asarray(history.get("val_foreground_dice", np.nan), float)
+        validated = self.keep == "best" and np.isfinite(dice).any()
+        return int(np.nanargmax(dice)) if validated else len(history["epoch"]) - 1
 
 
 class TileSettings(Settings):
@@ -197,4 +240,9 @@ class PredictSettings(Settings):
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)  # times the training scale
     thresholds: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # tried for each class
     minimum_areas: tuple[Share, ...] = (0, 0.02, 0.05, 0.1, 0.2, 0.4)  # tried, in shares of its median mask
+    calibrate: bool = True  # `thresholds` are of probabilities that agree with how often they are right
+    # What a threshold is to gain: the competition's score, the micro Dice, or both.
+    objective: Literal["both", "score", "dice"] = "both"
+    image_recall: Share = 0.0  # of the images with a class so many must be hit, whatever else that costs
+    fill_holes: bool = False  # of the masks
     tiles: TileSettings | None = None  # None: an image is predicted whole

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from defectmill.config import Experiment
-from defectmill.curation.audit import audit_labels, dice_between, label_noise_bound, shorten_names
+from defectmill.curation.audit import (
+    audit_labels,
+    dice_between,
+    label_noise_bound,
+    share_table,
+    shorten_names,
+)
 from defectmill.curation.duplicates import scan_images
 from defectmill.dataset_info import Published
-from defectmill.images import list_images, write_image
-from defectmill.labels import make_image_table, read_labels
+from defectmill.images import ImageError, list_images, write_image
+from defectmill.labels import make_image_table, make_label_table, read_labels
 from defectmill.rle import mask_to_rle
 from defectmill.scores import dice_from_counts
 from fake_competition import make_info
@@ -238,3 +244,19 @@ def test_bound_of_two_labels_is_the_score_of_the_best_of_all_predictions():
 def test_dice_between_labels_is_the_mean_over_the_classes_there_are():
     assert dice_between({1: "1 3", 3: "9 1"}, {1: "1 4"}) == pytest.approx((6 / 7 + 0) / 2)
     assert dice_between({}, {}) == 1
+
+
+def test_shares_are_of_the_whole_image_and_need_its_size(tmp_path):
+    info = make_info()
+    table = make_label_table(
+        [("a.png", 1, "1 12"), ("a.png", 2, ""), ("b.png", 1, "1 900 999 1"), ("b.png", 2, "")]
+    )
+    write_image(tmp_path / "a.png", np.zeros((4, 6), np.uint8))
+    shares = share_table(table[:2], tmp_path, info)
+    assert shares.to_dict("records") == [
+        {"ImageId": "a.png", "num_total_masks": 1, "defect_0": 0.5, "defect_1": 0}
+    ]
+    with pytest.raises(ImageError, match=r"b\.png"):
+        share_table(table, tmp_path, info)
+    promised = share_table(table, tmp_path, info.model_copy(update={"shape": (30, 40)}))
+    assert promised["defect_0"].tolist() == [0.01, 901 / 1200]

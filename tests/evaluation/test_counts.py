@@ -7,11 +7,13 @@ import pytest
 from defectmill.evaluation.counts import (
     COUNTS,
     EDGE_TOLERANCE,
+    component_table,
     confuse,
     count_image,
     count_masks,
     count_tables,
     find_edge,
+    image_curves,
     precision_recall_curves,
     soft_pixel_counts,
 )
@@ -149,3 +151,82 @@ def test_no_images_give_no_curves():
         "precision",
         "recall",
     ]
+
+
+def peaked(*peaks):
+    """Maps of 2 x 5 pixels and one class with these highest probabilities."""
+    maps = np.zeros((len(peaks), 2, 5, 1), np.float32)
+    maps[:, 1, 3, 0] = peaks
+    return maps
+
+
+def test_image_curves_by_hand():
+    truth = np.zeros((4, 2, 5, 1), np.uint8)
+    truth[:2, 0, 0] = 1  # elsewhere than the highest probability: images count, not pixels
+    curves = image_curves(zip(peaked(0.75, 0.25, 0.5, 0.25), truth, strict=True), ["dot"])
+    assert curves.to_numpy().tolist() == [
+        ["dot", 0.25, 2 / 4, 1.0, 1.0],
+        ["dot", 0.5, 1 / 2, 0.5, 0.5],
+        ["dot", 0.75, 1.0, 0.5, 0.0],
+    ]
+
+
+def test_image_curves_without_clean_images_have_no_false_alarms_and_of_no_class_no_rows():
+    truth = np.zeros((2, 2, 5, 2), np.uint8)
+    truth[:, 0, 0, 1] = 1
+    curves = image_curves(zip(peaked(0.5, 0.25).repeat(2, axis=3), truth, strict=True), ["nowhere", "bar"])
+    assert curves["class"].unique().tolist() == ["bar"]
+    assert curves["precision"].tolist() == [1, 1]
+    assert curves["recall"].tolist() == [1, 0.5]
+    assert curves["false_alarm_rate"].isna().all()
+    none = image_curves([], ["dot"])
+    assert none.columns.tolist() == ["class", "threshold", "precision", "recall", "false_alarm_rate"]
+    assert none.empty
+
+
+def tabulate(truth, predicted):
+    """Component table of {image id: (H, W, C) masks} on both sides."""
+    tables = [masks_to_labels(side.items()) for side in (truth, predicted)]
+    rows = [(i, *mask.shape[:2]) for i, mask in truth.items()]
+    return component_table(*tables, pd.DataFrame(rows, columns=["ImageId", "height", "width"]))
+
+
+def test_components_are_counted_by_area_image_by_image():
+    truth, guess = ({"a": np.zeros((8, 30, 2), np.uint8), "b": np.zeros((9, 7, 2), np.uint8)} for _ in "tp")
+    truth["a"][0, :3, 0] = 1  # 3 pixels, missed
+    truth["a"][2:4, 0:2, 0] = 1  # 4 pixels, hit by one pixel
+    truth["a"][5, 5:8, 0] = truth["a"][6, 8, 0] = 1  # 4 pixels, joined by a corner, missed
+    truth["b"][0, 0, 1] = 1  # another class, at a pixel that is predicted as the first
+    guess["a"][3, 1:20, 0] = 1  # 19 pixels, right
+    guess["b"][0, 0, 0] = guess["b"][4:6, 2:6, 0] = 1  # 1 pixel and 8 pixels, false
+    table = tabulate(truth, guess)
+    columns = ["ClassId", "smallest", "largest", "true", "hit", "predicted", "false"]
+    assert table[columns].to_numpy().tolist() == [
+        [1, 1, 3, 1, 0, 1, 1],
+        [1, 4, 15, 2, 1, 1, 1],
+        [1, 16, 63, 0, 0, 1, 0],
+        [2, 1, 3, 1, 0, 0, 0],
+        [2, 4, 15, 0, 0, 0, 0],
+        [2, 16, 63, 0, 0, 0, 0],
+    ]
+    np.testing.assert_array_equal(table["recall"], [0, 0.5, np.nan, 0, np.nan, np.nan])
+    np.testing.assert_array_equal(table["precision"], [0, 0, 1, np.nan, np.nan, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("area", "smallest"), [(1, 1), (3, 1), (4, 4), (15, 4), (16, 16), (63, 16), (64, 64)]
+)
+def test_bins_of_components_begin_at_powers_of_four(area, smallest):
+    truth = np.zeros((3, 70, 1), np.uint8)
+    truth[1, :area] = 1
+    (row,) = tabulate({"a": truth}, {"a": truth}).itertuples()
+    assert (row.smallest, row.largest, row.true, row.hit, row.false) == (smallest, 4 * smallest - 1, 1, 1, 0)
+
+
+def test_no_components_give_no_rows_and_a_missing_image_is_refused():
+    clean = {"a": np.zeros((3, 5, 2), np.uint8)}
+    table = tabulate(clean, clean)
+    assert table.empty
+    assert "precision" in table
+    with pytest.raises(KeyError):
+        tabulate(clean, {"b": clean["a"]})

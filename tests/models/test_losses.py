@@ -1,9 +1,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
+from scipy import ndimage
 
 from defectmill.files import DefectmillError
+from defectmill.models import losses
 from defectmill.models.losses import DefectLoss, ForegroundDice, batch_dice, soft_pixel_accuracy
 
 # One image of 1 x 4 pixels, two classes: class 1 at pixels 0 and 1, class 2 at pixel 2.
@@ -138,3 +141,138 @@ def test_loss_and_metric_come_back_from_their_configuration():
     assert DefectLoss.from_config(loss.get_config()).weights == {"dice": 2.0}
     metric = ForegroundDice(3, "multilabel")
     assert ForegroundDice.from_config(metric.get_config()).n_classes == 3
+
+
+SHAPE_TERMS = ("focal_tversky", "lovasz", "boundary", "cldice")
+
+
+def make_masks(head, seed=0):
+    """Truth (2, 6, 9, 3) whose last class is absent, and a prediction of the head."""
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, 3, (2, 6, 9))
+    truth = np.stack([classes == 1, classes == 2, classes == 9], axis=-1).astype(np.float32)
+    if head == "multiclass":
+        return truth, rng.dirichlet([1, 1, 1, 1], classes.shape).astype(np.float32)
+    return truth, rng.uniform(0, 1, truth.shape).astype(np.float32)
+
+
+def with_background(truth, head):
+    """A prediction that is the truth."""
+    background = 1 - truth.sum(axis=-1, keepdims=True)
+    return np.concatenate([background, truth], axis=-1) if head == "multiclass" else truth
+
+
+def gradient(head, term, truth, prediction):
+    prediction = tf.constant(prediction)
+    with tf.GradientTape() as tape:
+        tape.watch(prediction)
+        loss = DefectLoss(head, {term: 1})(truth, prediction)
+    return tape.gradient(loss, prediction).numpy()
+
+
+def test_focal_tversky_weighs_missed_pixels_more_by_hand():
+    # Class 1: 1 found, 1 missed, 0 false; class 2: 0.5 found, 0.5 missed, 0.5 false.
+    prediction = np.array([[1, 0], [0, 0.5], [0, 0.5], [0, 0]], np.float32).reshape(TRUTH.shape)
+    wanted = ((0.7 / 1.7) ** 0.75 + 0.5**0.75) / 2
+    assert value("multilabel", {"focal_tversky": 1}, TRUTH, prediction) == pytest.approx(wanted, rel=1e-5)
+
+
+def lovasz_by_definition(true, errors):
+    """Sum of the errors, largest first, each times what the Jaccard loss of the wrong pixels gains by it."""
+    loss, wrong, before = 0.0, set(), 0.0
+    true_pixels = set(np.flatnonzero(true))
+    for pixel in np.argsort(-errors):
+        wrong.add(pixel)
+        jaccard_loss = len(wrong) / len(true_pixels | wrong)
+        loss, before = loss + errors[pixel] * (jaccard_loss - before), jaccard_loss
+    return loss
+
+
+@pytest.mark.parametrize("head", ["multilabel", "multiclass"])
+def test_lovasz_is_the_extension_of_the_jaccard_loss_over_present_classes(head):
+    truth, prediction = make_masks(head)
+    classes = prediction[..., -3:]
+    pairs = [(truth[..., c].ravel(), np.abs(truth - classes)[..., c].ravel()) for c in (0, 1)]
+    wanted = np.mean([lovasz_by_definition(*pair) for pair in pairs])
+    assert value(head, {"lovasz": 1}, truth, prediction) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_lovasz_of_a_sure_prediction_is_one_minus_its_jaccard_index():
+    # Class 1: 1 pixel in both, 2 in either; class 2: 1 in both, 2 in either.
+    prediction = np.array([[1, 0], [0, 1], [0, 1], [0, 0]], np.float32).reshape(TRUTH.shape)
+    assert value("multilabel", {"lovasz": 1}, TRUTH, prediction) == pytest.approx(1 / 2)
+
+
+def test_boundary_counts_two_pixels_on_either_side_of_an_edge_alone():
+    # Class 1 from pixel 6 on, class 2 nowhere: pixels 4 to 7 count, with both heads.
+    truth = np.zeros((1, 1, 10, 2), np.float32)
+    truth[..., 6:, 0] = 1
+    prediction = np.where(truth == 1, 0.2, 0.8).astype(np.float32)  # hopeless
+    prediction[..., 4:8, 0] = [0.1, 0.2, 0.7, 0.6]
+    wanted = -np.log([0.9, 0.8, 0.7, 0.6]).mean()
+    assert value("multilabel", {"boundary": 1}, truth, prediction) == pytest.approx(wanted, rel=1e-5)
+    rest = np.clip(1 - prediction[..., :1], 0, 1)
+    prediction = np.concatenate([rest, prediction[..., :1], np.zeros_like(rest)], axis=-1)
+    assert value("multiclass", {"boundary": 1}, truth, prediction) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_multiclass_head_has_edges_between_classes_and_to_the_background():
+    truth = np.zeros((1, 18, 1, 2), np.float32)
+    truth[:, :6, :, 0] = truth[:, 6:12, :, 1] = 1
+    prediction = np.full((1, 18, 1, 3), 1e-3, np.float32)
+    prediction[:, 4:8], prediction[:, 10:14] = 0.25, 0.5
+    wanted = -np.log([0.25, 0.5]).mean()
+    assert value("multiclass", {"boundary": 1}, truth, prediction) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_cldice_asks_for_the_centre_line_and_not_for_the_width():
+    bar, line = np.zeros((2, 1, 5, 9, 1), np.float32)
+    bar[:, 1:4, 1:8] = line[:, 2, 2:7] = 1  # three pixels wide, and its skeleton of five pixels
+    assert value("multilabel", {"cldice": 1}, bar, line) == pytest.approx(0, abs=1e-6)
+    line[:, 2, 4] = 0  # all of its four pixels are right, four of the skeleton's five are there
+    recall = (4 + 1) / (5 + 1)
+    assert value("multilabel", {"cldice": 1}, bar, line) == pytest.approx(1 - 2 * recall / (1 + recall))
+
+
+def skeleton(mask):
+    """Soft skeleton of (H, W), by SciPy."""
+    thin, cross = np.zeros_like(mask), ndimage.generate_binary_structure(2, 1)
+    for _ in range(losses.THINNINGS + 1):
+        eroded = ndimage.grey_erosion(mask, footprint=cross, mode="nearest")
+        opened = ndimage.grey_dilation(eroded, (3, 3), mode="nearest")
+        thin, mask = thin + (1 - thin) * np.maximum(mask - opened, 0), eroded
+    return thin
+
+
+@pytest.mark.parametrize("head", ["multilabel", "multiclass"])
+def test_cldice_is_the_dice_of_soft_skeletons_over_present_classes(head):
+    truth, prediction = make_masks(head, seed=3)
+    found = []
+    for true, predicted in [(truth[..., c], prediction[..., -3 + c]) for c in (0, 1)]:
+        thin, true_thin = (np.stack([skeleton(m) for m in masks]) for masks in (predicted, true))
+        precision = ((thin * true).sum() + 1) / (thin.sum() + 1)
+        recall = ((true_thin * predicted).sum() + 1) / (true_thin.sum() + 1)
+        found.append(1 - 2 / (1 / precision + 1 / recall))
+    assert value(head, {"cldice": 1}, truth, prediction) == pytest.approx(np.mean(found), rel=1e-4)
+
+
+@pytest.mark.parametrize("head", ["multilabel", "multiclass"])
+@pytest.mark.parametrize("term", SHAPE_TERMS)
+def test_a_term_of_shape_is_zero_for_the_truth_and_without_a_defect(term, head):
+    truth, prediction = make_masks(head)
+    assert value(head, {term: 1}, truth, with_background(truth, head)) == pytest.approx(0, abs=1e-4)
+    assert value(head, {term: 1}, truth, prediction) > 0.1
+    assert value(head, {term: 1}, truth * 0, prediction) == 0
+
+
+@pytest.mark.parametrize("head", ["multilabel", "multiclass"])
+@pytest.mark.parametrize("term", SHAPE_TERMS)
+def test_a_term_of_shape_has_a_finite_gradient_everywhere_and_falls_along_it(term, head):
+    truth, prediction = make_masks(head)
+    right = with_background(truth, head)
+    for extreme in (right, 1 - right, right * 0, right * 0 + 1):
+        assert np.isfinite(gradient(head, term, truth, extreme)).all()
+        assert np.isfinite(gradient(head, term, truth * 0, extreme)).all()
+    slope = gradient(head, term, truth, prediction)
+    step = 1e-3 * slope / np.abs(slope).max()
+    assert value(head, {term: 1}, truth, prediction - step) < value(head, {term: 1}, truth, prediction)

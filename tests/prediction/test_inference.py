@@ -82,7 +82,7 @@ def test_background_of_a_multiclass_head_is_dropped():
 def test_a_folder_of_different_sizes_is_predicted_in_order(brightness, tmp_path):
     for name, shape in (("b.png", (9, 14)), ("a.png", (20, 11))):
         write_image(tmp_path / name, np.full(shape, 51, np.uint8))
-    found = dict(predict_folder(brightness, tmp_path, ["b.png", "a.png"], experiment()))
+    found = dict(predict_folder([(experiment(), brightness)], tmp_path, ["b.png", "a.png"]))
     assert [(name, probs.shape) for name, probs in found.items()] == [
         ("b.png", (9, 14, 1)),
         ("a.png", (20, 11, 1)),
@@ -94,12 +94,12 @@ def test_an_image_that_cannot_be_read_is_skipped_where_that_is_wanted(brightness
         write_image(tmp_path / name, np.full((9, 14), 51, np.uint8))
     (tmp_path / "b.png").write_bytes(b"no image")
     ids, skipped = ["a.png", "b.png", "c.png"], {}
-    maps = predict_folder(brightness, tmp_path, ids, experiment(), skipped)
+    maps = predict_folder([(experiment(), brightness)], tmp_path, ids, skipped)
     assert [name for name, _ in maps] == ["a.png", "c.png"]
     assert list(skipped) == ["b.png"]
     assert "not a readable image (8 bytes)" in skipped["b.png"]
     with pytest.raises(ImageError, match="not a readable image"):
-        list(predict_folder(brightness, tmp_path, ids, experiment()))
+        list(predict_folder([(experiment(), brightness)], tmp_path, ids))
 
 
 TILED = {"data.scale": 1.0, "predict.tiles": {"shape": [16, 24], "overlap": 6}}
@@ -164,3 +164,11 @@ def test_a_map_stands_beside_the_masks_of_its_own_image():
     assert (first.max(), second.min()) == (0, 1)
     assert np.argwhere(of_b).tolist() == [[1, 2, 0]]
     assert np.argwhere(of_a).tolist() == [[0, 0, 1], [1, 0, 1]]
+
+
+def test_several_networks_are_averaged_each_by_its_own_experiment(brightness, tmp_path):
+    write_image(tmp_path / "a.png", np.full((9, 14), 51, np.uint8))
+    dark = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Lambda(lambda x: x[..., :1] * 0)])
+    pair = [(experiment(), brightness), (experiment(**{"data.channels": 3}), dark)]
+    ((_, probs),) = predict_folder(pair, tmp_path, ["a.png"])
+    np.testing.assert_allclose(probs, 0.1, atol=1e-6)

@@ -1,7 +1,9 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from defectmill.config import ConfigError
 from defectmill.files import DefectmillError
@@ -9,6 +11,7 @@ from defectmill.labels import make_label_table
 from defectmill.prediction.postprocess import ClassThreshold, make_masks
 from defectmill.prediction.thresholds import (
     choose_thresholds,
+    fit_calibration,
     nested_counts,
     read_thresholds,
     search_grid,
@@ -36,8 +39,10 @@ def test_threshold_that_keeps_the_true_component_alone_is_chosen():
     # 0.7 as threshold loses two of three pixels; area 3 or high threshold 0.7 drops the false component.
     assert thresholds == [ClassThreshold(0.5, 0.5, 3)]
     point = ["ClassId", "threshold", "high_threshold", "minimum_area", "area_share"]
-    assert list(tried) == [*point, "imagewise_dice", "micro_dice", "gain"]
-    assert tried.to_numpy().tolist() == [
+    judged = [*point, "imagewise_dice", "micro_dice", "gain"]
+    assert list(tried) == [*point[:4], "fill_holes", "calibrated", *judged[4:]]
+    assert tried["calibrated"].tolist() == tried["threshold"].tolist()
+    assert tried[judged].to_numpy().tolist() == [
         [1, 0.5, 0.5, 0, 0, 2 * 3 / 8, 2 * 3 / 8, 2 * 3 / 8 + 2 * 3 / 8],
         [1, 0.5, 0.5, 3, 0.15, 1, 1, 1 + 1],
         [1, 0.5, 0.7, 0, 0, 1, 1, 1 + 1],
@@ -63,14 +68,18 @@ def test_tried_numbers_are_those_of_the_masks_made():
 
 def test_class_that_is_never_there_predicts_nothing():
     truth = np.zeros((3, 5, 1), np.uint8)
-    thresholds, _ = choose((MAP[:, :, None], truth), (MAP[:, :, None], truth))
-    assert thresholds == [NOTHING]
+    searched = search([(MAP[:, :, None], truth)] * 10, [20.0], shares=(0,))
+    assert choose_thresholds(searched)[0] == [NOTHING]
 
 
-def test_class_that_is_never_hit_predicts_nothing():
+def test_class_that_ten_images_miss_predicts_nothing_and_nine_do_not_decide_that():
     truth = np.zeros((3, 5, 1), np.uint8)
     truth[1, 2] = 1
-    assert choose((MAP[:, :, None], truth))[0] == [NOTHING]
+    assert choose(*[(MAP[:, :, None], truth)] * 10)[0] == [NOTHING]
+    # Without evidence it is the threshold of a half, and no minimum area.
+    assert choose(*[(MAP[:, :, None], truth)] * 9, thresholds=(0.3, 0.5, 0.7))[0] == [
+        ClassThreshold(0.5, 0.5, 0)
+    ]
 
 
 def test_exclusive_classes_are_tuned_on_exclusive_maps():
@@ -78,7 +87,7 @@ def test_exclusive_classes_are_tuned_on_exclusive_maps():
     truth = np.zeros((3, 5, 2), np.uint8)
     truth[LARGE, 0] = 1
     free, alone = (
-        choose_thresholds(search([(probs, truth)], [3, 3], shares=[0], exclusive=exclusive))[0]
+        choose_thresholds(search([(probs, truth)] * 10, [3, 3], shares=[0], exclusive=exclusive))[0]
         for exclusive in (False, True)
     )
     assert free[0] == ClassThreshold(0.5, 0.5, 0)
@@ -95,13 +104,15 @@ def test_thresholds_round_trip_by_class_id(tmp_path):
     path = tmp_path / "thresholds.json"
     write_thresholds(thresholds, make_info(n_classes=4), path)
     saved = json.loads(path.read_text())
-    assert saved["2"] == {"name": "bar 2", "threshold": 0.2, "high_threshold": 0.5, "minimum_area": 20}
+    rest = {"high_threshold": 0.5, "minimum_area": 20, "fill_holes": False}
+    assert saved["2"] == {"name": "bar 2", "threshold": 0.2, **rest}
     path.write_text(json.dumps(dict(reversed(saved.items()))))
     assert read_thresholds(path) == thresholds
 
 
 def test_more_than_nine_classes_keep_their_order(tmp_path):
-    chosen = {c: {"threshold": c / 20, "high_threshold": 1.0, "minimum_area": c} for c in (10, 9, 1)}
+    rest = {"high_threshold": 1.0, "fill_holes": True}
+    chosen = {c: {"threshold": c / 20, "minimum_area": c, **rest} for c in (10, 9, 1)}
     (tmp_path / "t.json").write_text(json.dumps(chosen))
     assert [threshold.minimum_area for threshold in read_thresholds(tmp_path / "t.json")] == [1, 9, 10]
 
@@ -138,11 +149,11 @@ def test_a_class_of_few_images_leans_on_the_others():
 
 
 def test_false_alarms_weigh_as_much_as_the_defects_of_their_class():
-    """One defect found in one image does not pay for two alarms, however many images are clean."""
+    """A defect found in one image does not pay for two alarms, however many images are clean."""
     seen, clean = np.zeros((2, 3, 5, 1), np.uint8)
     seen[LARGE] = 1
     nothing = np.zeros((3, 5, 1))
-    pairs = [(MAP[:, :, None], seen)] + [(MAP[:, :, None], clean)] * 2 + [(nothing, clean)] * 500
+    pairs = [(MAP[:, :, None], seen)] * 4 + [(MAP[:, :, None], clean)] * 8 + [(nothing, clean)] * 500
     thresholds, tried = choose_thresholds(search(pairs, [3], shares=[0]))
     wanted = 2 * seen.sum() / (seen.sum() + (MAP > 0.5).sum()) - 2 + tried["micro_dice"].iloc[0]
     assert tried["gain"].iloc[0] == pytest.approx(wanted)
@@ -190,8 +201,10 @@ def test_nested_counts_come_from_thresholds_of_other_groups():
 
 
 def test_nested_counts_of_a_class_that_is_never_predicted_are_empty():
-    searched = search_two_classes(*[(LARGE, LARGE & False)] * 4)
-    assert nested_counts(searched, [1, 2, 3, 4])[:, 1].tolist() == [[0, 0, 0]] * 4
+    searched = search(
+        [(np.stack([MAP, MAP], 2), np.stack([LARGE, LARGE & False], 2))] * 16, [10, 10], shares=(0,)
+    )
+    assert nested_counts(searched, np.arange(16) % 4)[:, 1].tolist() == [[0, 0, 0]] * 16
 
 
 def test_nested_counts_of_equal_groups_are_those_of_the_chosen_threshold():
@@ -206,3 +219,79 @@ def test_nested_counts_of_equal_groups_are_those_of_the_chosen_threshold():
 def test_one_group_alone_cannot_choose_thresholds_for_itself():
     counts = nested_counts(search_two_classes((LARGE, SMALL), (LARGE, SMALL)), [4, 4])
     assert counts.tolist() == [[[0, 3, 0], [0, 2, 0]]] * 2
+
+
+def test_the_objective_is_the_score_the_micro_dice_or_both():
+    """The faint part of a defect pays for an alarm in a clean image in micro Dice, not in the score."""
+    large, clean = np.zeros((2, 4, 6, 1), np.uint8)
+    large[0, :3] = large[3, :2] = 1
+    found, alarm = np.where(large, 0.9, 0.0), np.zeros((4, 6, 1))
+    found[3, :2] = alarm[0, 0] = 0.4
+    searched = search([(found, large), (alarm, clean)], [5], (0.3, 0.5), [0])
+    gains = {}
+    for objective in ("both", "score", "dice"):
+        settings = PredictSettings(objective=objective)
+        chosen, tried = choose_thresholds(replace(searched, settings=settings))
+        gains[objective] = tried["gain"][[0, 2]].tolist()
+        assert chosen[0].threshold == (0.5 if objective != "dice" else 0.3)
+    # Of one class the prior is its own gain: nothing shrinks. All found with an alarm, or 3 pixels of 5.
+    assert gains["score"] == pytest.approx([1 - 1, 6 / 8])
+    assert gains["dice"] == pytest.approx([10 / 11, 6 / 8])
+    assert gains["both"] == pytest.approx([10 / 11, 12 / 8])
+
+
+def test_a_demanded_image_recall_is_met_whatever_it_costs():
+    seen, clean = np.zeros((2, 4, 6, 1), np.uint8)
+    seen[1, :5] = 1
+    sure, faint, alarm = np.where(seen, 0.9, 0.0), np.where(seen, 0.4, 0.0), np.full((4, 6, 1), 0.4)
+    pairs = [(sure, seen)] * 3 + [(faint, seen)] + [(alarm, clean)] * 20
+    thresholds = {}
+    for demanded in (0.0, 0.7, 0.8, 1.0):
+        settings = PredictSettings(thresholds=(0.3, 0.5), minimum_areas=(0,), image_recall=demanded)
+        chosen, _ = choose_thresholds(search_grid(pairs, settings, [5], exclusive=False))
+        thresholds[demanded] = chosen[0].threshold
+    assert thresholds == {0.0: 0.5, 0.7: 0.5, 0.8: 0.3, 1.0: 0.3}
+
+
+def test_a_demand_that_nothing_meets_takes_what_hits_most():
+    missed = np.zeros((4, 6, 1), np.uint8)
+    missed[0, 0] = 1
+    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), image_recall=1.0)
+    searched = search_grid([(np.zeros((4, 6, 1)), missed)] * 12, settings, [1], exclusive=False)
+    assert choose_thresholds(searched)[0] == [ClassThreshold(0.5, 0.5, 0)]
+
+
+def test_calibration_undoes_what_made_the_probabilities_too_sure():
+    """Logits doubled and raised by one: a slope of a half and a shift of minus a half."""
+    rng, pairs = np.random.default_rng(3), []
+    for _ in range(12):
+        right = expit(rng.normal(-1, 1.5, (60, 50, 1)))
+        truth = (rng.random(right.shape) < right).astype(np.uint8)
+        pairs.append((expit(2 * logit(right) + 1), truth))
+    ((slope, shift),) = fit_calibration(pairs, 1)
+    assert slope == pytest.approx(0.5, abs=0.05)
+    assert shift == pytest.approx(-0.5, abs=0.05)
+    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,))
+    searched = search_grid(pairs[:1], settings, [1], False, np.array([[0.5, -0.5]]))
+    assert searched.class_thresholds[0][0].threshold == pytest.approx(expit(1))
+
+
+@pytest.mark.parametrize("n", [9, 12])
+def test_nothing_is_calibrated_on_few_images_or_on_maps_that_tell_nothing(n):
+    truth = np.zeros((3, 5, 1), np.uint8)
+    truth[LARGE] = 1
+    told = MAP[:, :, None] if n == 9 else np.full((3, 5, 1), 0.5)
+    assert fit_calibration([(told, truth)] * n, 1).tolist() == [[1, 0]]
+
+
+def test_holes_are_filled_in_the_search_as_in_the_masks():
+    ring = np.zeros((5, 7, 1))
+    ring[1:4, 1:5] = 0.9
+    ring[2, 2:4] = 0
+    truth = (ring > 0).astype(np.uint8)
+    truth[2, 2:4] = 1
+    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), fill_holes=True)
+    searched = search_grid([(ring, truth)], settings, [12], exclusive=False)
+    assert searched.counts.tolist() == [[[[12, 12, 12]]]]
+    chosen, _ = choose_thresholds(searched)
+    np.testing.assert_array_equal(make_masks(ring, chosen, exclusive=False), truth)

@@ -34,7 +34,9 @@ def load(root, monkeypatch):
 
     def make(**settings):
         run = load_experiment("e", settings)
-        return run, *make_sequences(run, Split(labels, images, images[:6], images[6:]))
+        return run, *make_sequences(
+            run, Split(labels, images, images[:6], images[6:], run.input / "train_images")
+        )
 
     return make
 
@@ -92,6 +94,23 @@ def test_cosine_climbs_to_the_rate_and_falls_to_zero(load):
     assert rates == pytest.approx([0.00004, 0.00202, 0.004, 0.002, 0], abs=1e-12)
 
 
+def test_one_cycle_climbs_from_its_start_to_the_rate_and_falls_to_its_end(load):
+    schedule = {"name": "onecycle", "warmup_share": 0.2, "start": 0.1, "end": 0.01}
+    settings = {"training.schedule": schedule, "training.learning_rate": 0.004, "training.steps": 100}
+    cycle = find(make_callbacks(*load(**settings)), callbacks.OneCycle)
+    rates = [cycle.at(step) for step in (0, 10, 20, 60, 100)]
+    assert rates == pytest.approx([0.0004, 0.0022, 0.004, 0.00202, 0.00004], abs=1e-12)
+    lowest = [cycle.rate * (0.1 + 0.9 * (1 - np.cos(np.pi * 5 / 20)) / 2)]
+    assert [cycle.at(5)] == pytest.approx(lowest)
+
+
+def test_one_cycle_without_a_climb_starts_at_the_rate(load):
+    settings = {"training.schedule": {"name": "onecycle", "warmup_share": 0}, "training.learning_rate": 0.004}
+    cycle = find(make_callbacks(*load(**settings)), callbacks.OneCycle)
+    assert cycle.at(0) == 0.004
+    assert cycle.at(2) == pytest.approx(0.004 * 0.0001)
+
+
 def test_the_cosine_reaches_the_optimizer():
     inputs = keras.Input((3,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
@@ -114,10 +133,41 @@ def test_the_checkpoint_is_the_epoch_to_keep_and_the_history_has_all(load, keep)
     assert np.isfinite(history[["loss", "val_loss", MONITOR]]).all(axis=None)
     model = keras.models.load_model(run.output / "checkpoint.keras")
     measured = model.evaluate(validation, verbose=0, return_dict=True)
-    kept = run.training.kept_epoch(history[MONITOR])
+    kept = run.training.kept_epoch(history)
     assert kept == (1 if keep == "last" else history[MONITOR].argmax())
     assert measured["foreground_dice"] == pytest.approx(history[MONITOR][kept], abs=1e-4)
     assert measured["loss"] == pytest.approx(history["val_loss"][kept], rel=1e-3)
+
+
+def test_the_checkpoint_holds_the_averaged_weights_which_validation_measured(load):
+    """Batch normalisation keeps the running statistics of the weights that trained."""
+    settings = {"ema": 0.6, "keep": "last", "epochs": 2, "steps": 5, "learning_rate": 0.02}
+    run, train, validation = load(
+        **{f"training.{key}": value for key, value in settings.items()}, **{"model.normalization": "batch"}
+    )
+    model, steps = build_model(run), []
+    compile_model(model, run)
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append([w.numpy() for w in model.weights])
+    )
+    calls = [*make_callbacks(run, train, validation), note]
+    how = {"epochs": 2, "steps_per_epoch": 5, "verbose": 0, "shuffle": False}
+    model.fit(train, validation_data=validation, callbacks=calls, **how)
+    averages = steps[0]
+    for n, weights in enumerate(steps[1:], 1):
+        momentum = min(0.6, n / (9 + n))
+        averages = [momentum * a + (1 - momentum) * w for a, w in zip(averages, weights, strict=True)]
+    saved = keras.models.load_model(run.output / "checkpoint.keras")
+    assert len(steps) == 10
+    assert {w.trainable for w in saved.weights} == {True, False}
+    moved = []
+    for weight, average, raw in zip(saved.weights, averages, steps[-1], strict=True):
+        np.testing.assert_allclose(weight, average if weight.trainable else raw, rtol=1e-4, atol=1e-5)
+        moved.append(np.abs(average - raw).max())
+    assert max(moved) > 0.01  # so that one cannot be taken for the other
+    measured = saved.evaluate(validation, verbose=0, return_dict=True)
+    last = pd.read_csv(run.output / "history.csv").iloc[-1]
+    assert measured["loss"] == pytest.approx(last["val_loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +176,7 @@ def test_the_checkpoint_is_the_epoch_to_keep_and_the_history_has_all(load, keep)
         ({"name": "constant"}, [0.01, 0.01]),
         ({"name": "reduce", "factor": 0.5, "patience": 1}, [0.01, 0.01]),
         ({"name": "cosine"}, [0.01 * (1 + np.cos(np.pi * last / 4)) / 2 for last in (1, 3)]),
+        ({"name": "onecycle", "warmup_share": 0.25, "start": 0.5, "end": 0}, [0.01, 0.0025]),
     ],
 )
 def test_the_history_has_the_learning_rate_of_every_schedule(load, schedule, rates):

@@ -1,10 +1,13 @@
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from defectmill.config import load_experiment
+from defectmill.config import ConfigError, load_experiment
 from defectmill.files import DefectmillError
-from defectmill.labels import LabelError, Split
+from defectmill.images import write_image
+from defectmill.labels import LabelError, Split, make_label_table
+from defectmill.rle import mask_to_rle
 from defectmill.settings import CapstoneData, CropData, ResizeData
 from defectmill.training import sequences
 from defectmill.training.sequences import CapstoneSequence, DefectSequence, Pictures, ValidationSequence
@@ -136,6 +139,144 @@ def test_a_crop_larger_than_its_image_is_filled_by_reflection(competition):
     assert masks[..., 1].sum() > 2 * 16  # the reflected defects are labelled too
 
 
+@pytest.fixture
+def parts(tmp_path):
+    """Six grey images. Class 1: four of group 7 and the fifth, alone in group 8. Class 2: one of group 7.
+    The sixth is clean, of group 8."""
+    rows, images = [], []
+    for n, (group, classes) in enumerate([(7, "1"), (7, "1"), (7, "1"), (7, "1 2"), (8, "1"), (8, "")]):
+        image, empty = np.full((48, 60), 100 + 10 * n, np.uint8), np.zeros((48, 60), np.uint8)
+        for class_id in (1, 2):
+            mask = empty.copy()
+            if str(class_id) in classes:
+                box = np.s_[20:24, 30 * class_id - 10 : 30 * class_id - 4]
+                image[box], mask[box] = 30 + n, 1
+            rows.append((f"{n}.png", class_id, mask_to_rle(mask)))
+        write_image(tmp_path / f"{n}.png", image)
+        images.append((f"{n}.png", 48, 60, classes, group))
+    columns = ["ImageId", "height", "width", "classes", "group"]
+    return make_label_table(rows), pd.DataFrame(images, columns=columns), tmp_path
+
+
+def choices(competition, data, steps=600):
+    """Share of each (image, class) among the choices of an epoch."""
+    sequence = make(competition, data, batch_size=2, steps=steps)
+    chosen = [sequence._choose(0, slot, np.random.default_rng([3, 0, slot])) for slot in range(2 * steps)]
+    return pd.Series(chosen).value_counts(normalize=True).to_dict()
+
+
+def test_a_part_counts_once_however_many_images_it_has(parts):
+    shares = choices(parts, crops(balance="part", defect_share=1.0))
+    # Half of the crops are for class 1, a quarter for each of its parts; class 2 has one image of group 7.
+    assert shares["4.png", 1] == pytest.approx(1 / 4, abs=0.04)
+    assert [shares[f"{n}.png", 1] for n in range(4)] == pytest.approx([1 / 16] * 4, abs=0.03)
+    assert shares["3.png", 2] == pytest.approx(1 / 2, abs=0.01)
+    assert len(shares) == 6
+
+
+def test_an_image_counts_once_by_default(parts):
+    shares = choices(parts, crops(defect_share=1.0))
+    assert [shares[f"{n}.png", 1] for n in range(5)] == pytest.approx([1 / 10] * 5, abs=0.03)
+
+
+def test_clean_crops_are_drawn_by_part_too(parts):
+    labels, images, folder = parts
+    clean = labels.assign(EncodedPixels="", hasMask=0)
+    shares = choices((clean, images, folder), crops(balance="part"))
+    assert [shares[f"{n}.png", 0] for n in (4, 5)] == pytest.approx([1 / 4] * 2, abs=0.04)
+    assert [shares[f"{n}.png", 0] for n in range(4)] == pytest.approx([1 / 8] * 4, abs=0.04)
+
+
+def test_an_image_without_a_group_is_a_part_of_its_own(parts):
+    labels, images, folder = parts
+    assert show(parts, crops()).parts == {f"{n}.png": 7 if n < 4 else 8 for n in range(6)}
+    alone = show((labels, images.drop(columns="group"), folder), crops()).parts
+    assert alone == {f"{n}.png": f"{n}.png" for n in range(6)}
+    # As where tables of two folders, one without groups, are joined: rows are numbered twice.
+    joined = pd.concat([images[:3], images[3:].drop(columns="group").set_axis([0, 1, 2])])
+    assert show((labels, joined, folder), crops()).parts == {
+        **{f"{n}.png": 7 for n in range(3)},
+        **{f"{n}.png": f"{n}.png" for n in range(3, 6)},
+    }
+
+
+def test_balance_by_part_wants_steps(parts):
+    with pytest.raises(ConfigError, match=r"data\.balance=part .*training\.steps"):
+        make(parts, crops(balance="part"))
+
+
+def test_pasted_defects_show_in_clean_crops_with_their_masks(parts):
+    sequence = make(parts, crops(shape=(32, 40), defect_share=0.0, copy_paste=1.0), steps=20)
+    images, masks = (np.concatenate(arrays) for arrays in zip(*(sequence[n] for n in range(20)), strict=True))
+    # The clean image is brighter than all others by 10 to 50 levels, its defects darker by the same factor.
+    assert (images[masks.any(axis=3)] < 60).all()
+    assert (images[~masks.any(axis=3)] == 150).all()
+    assert (masks.any(axis=(1, 2)).mean(axis=0) > 0.4).all()  # classes in turn
+    assert masks.sum(axis=(1, 2, 3)).max() == 24
+
+
+def test_a_share_of_the_crops_gets_a_defect(parts):
+    for share, least, most in ((0.0, 0, 0), (0.5, 0.35, 0.65), (1.0, 0.9, 1)):
+        data = crops(shape=(32, 40), defect_share=0.0, copy_paste=share)
+        sequence = make(parts, data, batch_size=50, steps=4)
+        pasted = np.mean([sequence[n][1].any(axis=(1, 2, 3)) for n in range(4)])
+        assert least <= pasted <= most
+
+
+def test_what_is_reflected_is_not_cut_out(parts, monkeypatch):
+    donors = []
+    monkeypatch.setattr(sequences, "cut_defect", lambda donor, *_: donors.append(donor))
+    sequence = make(parts, crops(shape=(64, 90), zoom=(0.5, 0.5), copy_paste=1.0), steps=10)
+    for n in range(10):
+        sequence[n]
+    # At half the scale, whole images: each defect of 4 x 6 pixels once.
+    assert {image.shape for image, _ in donors} == {(24, 30, 1)}
+    assert {int(masks.sum()) for _, masks in donors} <= {6, 12}
+
+
+def test_a_class_of_one_image_is_not_pasted_into_that_image(parts):
+    labels, images, folder = parts
+    alone = labels[labels["ImageId"] == "3.png"], images[3:4], folder
+    data = {"shape": (32, 40), "defect_share": 1.0}
+    plain, mixed = (make(alone, crops(**data, copy_paste=share), steps=9) for share in (0.0, 1.0))
+    for n in range(9):
+        np.testing.assert_array_equal(plain[n][1], mixed[n][1])
+
+
+def test_a_rectangle_comes_from_another_crop_with_its_masks(parts):
+    sequence = make(parts, crops(shape=(32, 40), cutmix=1.0), steps=20)
+    levels = [
+        len(set(np.unique(image)) & set(range(100, 160))) for n in range(20) for image in sequence[n][0]
+    ]
+    assert set(levels) == {1, 2}
+    for n in range(20):
+        images, masks = sequence[n]
+        np.testing.assert_array_equal(images < 60, masks.any(axis=3, keepdims=True))
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_mixed_crops_depend_on_seed_epoch_and_index_only(parts, steps):
+    data = crops(shape=(32, 40), augment="strong", copy_paste=0.7, cutmix=0.7)
+    one, two = (make(parts, data, steps=steps, epochs=2) for _ in range(2))
+    two[len(two) - 1], two[0]
+    for index in (1, one.steps_per_epoch + 1):
+        for a, b in zip(one[index], two[index], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("augment", ["none", "strong", "crack", "flexunet"])
+def test_no_crop_writes_into_the_pictures_that_are_kept(parts, augment):
+    # Of the shape of the images, so that a crop may be a view of one.
+    sequence = make(parts, crops(shape=(48, 60), augment=augment, copy_paste=1.0, cutmix=1.0), steps=10)
+    pictures = sequence.pictures
+    before = {i: (pictures.read(i).copy(), pictures.draw(i).copy()) for i in pictures.shapes}
+    for n in range(10):
+        sequence[n]
+    for image_id, (image, masks) in before.items():
+        np.testing.assert_array_equal(pictures.read(image_id), image)
+        np.testing.assert_array_equal(pictures.draw(image_id), masks)
+
+
 def test_no_images_is_an_error(competition):
     labels, images, folder = competition
     with pytest.raises(DefectmillError, match="no images to show; is every image clean"):
@@ -238,7 +379,9 @@ def sequences_of(competition, root, **settings):
         (root / "input" / "sample" / "train_images").symlink_to(folder)
     (root / "notebooks" / "experiments" / "e.yml").write_text("dataset: sample")
     run = load_experiment("e", {"data.shape": [16, 18], "training.batch_size": 2, **settings})
-    return sequences.make_sequences(run, Split(labels, images, images[:3], images[3:]))
+    return sequences.make_sequences(
+        run, Split(labels, images, images[:3], images[3:], run.input / "train_images")
+    )
 
 
 def test_an_experiment_has_its_training_part_and_its_validation_fold(competition, root):

@@ -12,7 +12,7 @@ import pytest
 
 from defectmill.dataset_info import ALL_CLASSES
 from defectmill.labels import make_label_table
-from defectmill.viz import figures
+from defectmill.viz import curves, figures
 from defectmill.viz.figures import BLUE, GREY, GROUND, INK, LINE, SOFT
 from fake_competition import COLOURS, make_info
 
@@ -37,7 +37,7 @@ METRICS = pd.DataFrame(
 BASELINES = pd.DataFrame({"baseline": ["empty", "copy"], "score": [0.8, 0.7]})
 GRID = pd.DataFrame({"ClassId": 1, "threshold": [0.3, 0.3, 0.6, 0.3, 0.6], "area_share": [0, 0, 0, 0.1, 0.1]})
 GRID = GRID.assign(high_threshold=[0.3, 0.6, 0.6, 0.6, 0.6], minimum_area=[0, 0, 0, 40, 40])
-GRID = GRID.assign(gain=[0.5, 0.7, 0.0, 0.9, -0.25])
+GRID = GRID.assign(calibrated=GRID["threshold"], gain=[0.5, 0.7, 0.0, 0.9, -0.25])
 GRID = pd.concat([GRID, GRID.assign(ClassId=2, gain=GRID["gain"] - 1)])
 CHOSEN = [
     SimpleNamespace(threshold=t, high_threshold=h, minimum_area=a) for t, h, a in ((0.3, 0.6, 40), (1, 1, 0))
@@ -48,6 +48,10 @@ COUNTS = SimpleNamespace(
 COUNTS.counts[:, 0, 1] = 70, 30
 CURVES = pd.DataFrame({"class": "bar 1", "threshold": [0.1, 0.45, 0.9]})
 CURVES[["precision", "recall"]] = [[0.2, 1.0], [0.6, 0.7], [1.0, 0.1]]
+FOUND = CURVES.assign(false_alarm_rate=[0.9, 0.3, 0.0])
+SIZES = pd.DataFrame({"ClassId": [1, 1, 2, 2], "smallest": [64, 256] * 2, "largest": [255, 1023] * 2})
+SIZES[["true", "hit", "predicted", "false"]] = [[9, 4, 5, 1], [0, 0, 1, 1], [0, 0, 0, 0], [2, 2, 2, 0]]
+RATES = pd.DataFrame({"rate": [1e-4, 1e-3, 1e-2], "loss": [2.0, 1.0, 3.0], "smoothed": [1.8, 1.5, 2.2]})
 DRAWN = {
     figures.plot_class_counts: (IMAGES, INFO),
     figures.plot_classes_per_image: (IMAGES,),
@@ -55,11 +59,14 @@ DRAWN = {
     figures.plot_areas: (LABELS, INFO),
     figures.plot_network: (LAYERS,),
     figures.plot_history: (RATED, 1),
+    figures.plot_rates: (RATES, 1.26e-4),
     figures.plot_scores: (METRICS, "test part", INFO),
     figures.plot_baselines: (BASELINES, METRICS),
     figures.plot_thresholds: (GRID, CHOSEN, INFO),
     figures.plot_confusion: (COUNTS, INFO),
-    figures.plot_precision_recall: (CURVES, INFO),
+    curves.plot_precision_recall: (CURVES, INFO),
+    curves.plot_image_curves: (FOUND, INFO),
+    curves.plot_component_sizes: (SIZES, INFO),
 }
 
 
@@ -168,6 +175,18 @@ def test_a_history_of_close_huge_or_few_values_is_drawn(loss):
     assert max(map(len, ticks)) <= 8
 
 
+def test_losses_stand_over_the_logarithm_of_the_learning_rate_and_the_suggestion_is_marked():
+    (axes,) = figures.plot_rates(RATES, 1.26e-4).axes
+    batch, smoothed, suggestion = axes.lines
+    assert axes.get_xscale() == "log"
+    assert {"0.0001", "0.001", "0.01"} <= set(names(axes.xaxis))
+    assert batch.get_xydata().tolist() == [[1e-4, 2], [1e-3, 1], [1e-2, 3]]
+    assert smoothed.get_ydata().tolist() == [1.8, 1.5, 2.2]
+    assert list(suggestion.get_xdata()) == [1.26e-4] * 2
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["of a batch", "smoothed", "suggestion: 0.00013"]
+
+
 def test_scores_have_their_intervals_and_say_where_there_is_none():
     upper, lower = figures.plot_scores(METRICS, "test part", INFO).axes
     assert (widths(upper), texts(upper)) == ([0.8, 0.9], ["0.8000", "0.9000"])
@@ -203,7 +222,7 @@ def test_confusion_is_in_shares_of_the_true_pixels():
 
 
 def test_precision_stands_over_recall_and_a_dot_at_the_threshold_next_to_a_half():
-    (axes,) = figures.plot_precision_recall(CURVES, INFO).axes
+    (axes,) = curves.plot_precision_recall(CURVES, INFO).axes
     curve, dot, absent, _ = axes.lines[4:]
     assert curve.get_xydata().tolist() == [[1.0, 0.2], [0.7, 0.6], [0.1, 1.0]]
     assert dot.get_xydata().tolist() == [[0.7, 0.6]]

@@ -7,8 +7,10 @@ from html.parser import HTMLParser
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
+from defectmill.curation.suspects import rank_suspects
 from defectmill.images import write_image
 from defectmill.labels import masks_to_labels, read_labels
 from defectmill.prediction.postprocess import ClassThreshold, make_masks
@@ -196,6 +198,29 @@ def test_steps_end_with_the_mask_of_the_submission(exclusive):
     assert (
         pictures.show_steps(shown[3], probs, thresholds, info, 2).get_suptitle() == "Run-length string: empty"
     )
+
+
+def test_suspects_are_cut_out_with_both_outlines_in_their_colours(tmp_path):
+    image = np.random.default_rng(1).integers(0, 200, (80, 120, 3), np.uint8)
+    write_image(tmp_path / "a.png", image)
+    labelled, predicted = np.zeros((2, 80, 120, 2), np.uint8)
+    labelled[40:60, 30:50, 0] = predicted[42:62, 34:54, 1] = 1
+    maps = [("a.png", predicted.astype(float), labelled)]
+    tables = [masks_to_labels([("a.png", masks)]) for masks in (labelled, predicted)]
+    found = rank_suspects(maps)
+    figure = pictures.show_suspects(tmp_path, pd.concat([found] * 4), *tables, INFO)
+    assert len(found) == 1
+    title = re.sub(r"\s+", " ", titles(figure)[0])
+    assert title == f"wrong class {found['suspicion'][0]:.2f}: bar 1, predicted bar 2 a.png"
+    assert len(titles(figure)) == 6
+    shown = figure.axes[0].get_images()[0].get_array()
+    assert shown.shape == (pictures.OUTLINED, pictures.OUTLINED, 3)
+    scale = pictures.OUTLINED / 52  # the box of 20 x 20 pixels, with 16 around it
+    for colour, first in zip(pictures.OUTLINES.values(), ([16, 16], [18, 20]), strict=True):
+        outline = np.argwhere((shown == colour).all(axis=2)) / scale
+        np.testing.assert_allclose(outline.min(axis=0), first, atol=0.2)
+        np.testing.assert_allclose(outline.max(axis=0), np.add(first, 20), atol=0.3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["labelled", "predicted"]
 
 
 def test_long_titles_are_broken_and_narrow_pictures_stay_small():

@@ -11,8 +11,8 @@ import pandas as pd
 
 from defectmill.config import Experiment
 from defectmill.curation.duplicates import Scan, nearest_neighbours
-from defectmill.dataset_info import Published
-from defectmill.images import original_of
+from defectmill.dataset_info import DatasetInfo, Published
+from defectmill.images import original_of, read_shape
 from defectmill.labels import find_overlaps, read_csv, read_labels, runs_by_image
 from defectmill.rle import intersect_rles, rle_area
 from defectmill.scores import dice_from_counts
@@ -67,6 +67,23 @@ def audit_labels(
     short = [(f.name, n, f.meaning, ids) for f, n, ids in zip(found, counts, names, strict=True)]
     details = pd.DataFrame([(f.name, *row) for f in found for row in f.rows], columns=["finding", *DETAILS])
     return pd.DataFrame(short, columns=["finding", "count", "meaning", "images"]), details
+
+
+def share_table(labels: pd.DataFrame, folder: Path, info: DatasetInfo) -> pd.DataFrame:
+    """Say which share of its image each class covers; `folder` is read where `info` promises no shape.
+
+    Returns:
+        One row an image: ImageId, num_total_masks, and defect_0, defect_1... in the order of the channels.
+    Raises:
+        ImageError: an image whose shape is needed cannot be read.
+    """
+    rows = []
+    for image_id, runs in runs_by_image(labels).items():
+        height, width = info.shape or read_shape(folder / image_id)
+        shares = (rle_area(runs.get(kind.id, "")) / (height * width) for kind in info.classes)
+        rows.append((image_id, len(runs), *shares))
+    channels = [f"defect_{channel}" for channel in range(info.n_classes)]
+    return pd.DataFrame(rows, columns=["ImageId", "num_total_masks", *channels])
 
 
 def shorten_names(findings: pd.DataFrame) -> pd.DataFrame:

@@ -27,14 +27,14 @@ def leak_report(
     """
     rows, plain = [], np.random.default_rng(seed).permutation(len(images)) % n_folds
     for name, folds in (("random split", plain), ("by group", images["fold"].to_numpy())):
-        leaking, copied = 0, []
-        for inside in (folds == fold for fold in range(n_folds)):
-            asked, known = images[inside], images[~inside]
-            leaking += int(asked["group"].isin(known["group"]).sum())
-            copied.append(copy_nearest(labels, known, fingerprints[~inside], asked, fingerprints[inside]))
+        split = images.assign(fold=folds)
+        leaking = sum(
+            int(asked["group"].isin(split["group"][split["fold"] != fold]).sum())
+            for fold, asked in split[folds >= 0].groupby("fold")
+        )
         asked = images[folds >= 0]
         truth = labels[labels["ImageId"].isin(asked["ImageId"])]
-        predicted = truth[["ImageId", "ClassId"]].merge(pd.concat(copied))
+        predicted = truth[["ImageId", "ClassId"]].merge(copy_across_folds(labels, split, fingerprints))
         (floor, _), _, nearest = baselines(truth, predicted, asked).iloc[:, 1:].to_numpy()
         rows.append((name, len(asked), leaking, leaking / len(asked), nearest[0], floor, nearest[1]))
     columns = ["split", "images", "duplicates in training", "share", "1-NN score", "floor", "1-NN Dice"]
@@ -61,6 +61,22 @@ def baselines(truth: pd.DataFrame, copied: pd.DataFrame, images: pd.DataFrame) -
         dice = micro_dice(*counts)[present].mean() if present.any() else np.nan
         rows.append((name, competition_score(*counts), dice))
     return pd.DataFrame(rows, columns=["baseline", "score", "micro_dice"])
+
+
+def copy_across_folds(labels: pd.DataFrame, images: pd.DataFrame, fingerprints: np.ndarray) -> pd.DataFrame:
+    """Predict for each image of a fold the masks of the most similar image outside of it.
+
+    Args:
+        labels: label table; images: image table with fold (negative: only copied from).
+        fingerprints: (N, D), in the order of the image table.
+    Returns:
+        Label table of the images that have a fold, fold by fold.
+    """
+    folds = images["fold"].to_numpy()
+    insides = (folds == fold for fold in np.unique(folds[folds >= 0]))
+    return pd.concat(
+        copy_nearest(labels, images[~i], fingerprints[~i], images[i], fingerprints[i]) for i in insides
+    )
 
 
 def copy_nearest(

@@ -17,6 +17,7 @@ COUNTS = ["both", "truth", "predicted"]
 COUNTS += ["edge_truth", "edge_truth_met", "edge_predicted", "edge_predicted_met"]
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 LEVELS = 256  # of probability, for precision-recall curves
+MOST_BINS = 16  # of areas: up to 4 ** 16 pixels, more than an image may have
 Pairs = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
@@ -133,6 +134,64 @@ def precision_recall_curves(pairs: Pairs, class_names: Sequence[str]) -> pd.Data
             # Not strict: a last point, where no pixel is predicted, has no threshold.
             rows += [(name, *row) for row in zip(thresholds, precision, recall, strict=False)]
     return pd.DataFrame(rows, columns=["class", "threshold", "precision", "recall"])
+
+
+def image_curves(pairs: Pairs, class_names: Sequence[str]) -> pd.DataFrame:
+    """Precision and recall of whole images at every threshold of an image's highest probability.
+
+    Args:
+        pairs: (probs, truth), both (H, W, C), read once.
+    Returns:
+        One row a (class, threshold), thresholds being the highest probabilities there are: class, threshold
+        (images from it on are predicted), precision (share of these that have the class), recall (share of
+        the images with the class that are predicted), false_alarm_rate (share of those without it, NaN where
+        there is none); no row for a class that is not in the truth.
+    """
+    images, rows = [(probs.max(axis=(0, 1)), truth.any(axis=(0, 1))) for probs, truth in pairs], []
+    peaks, has = np.array(images).reshape(-1, 2, len(class_names)).transpose(1, 2, 0)
+    for name, peak, present in zip(class_names, peaks, has > 0, strict=True):
+        n, levels = present.sum(), np.unique(peak)
+        if n:
+            parts = (np.sort(peak[part]) for part in (present, ~present))
+            hits, alarms = (len(part) - np.searchsorted(part, levels) for part in parts)
+            shares = hits / (hits + alarms), hits / n, alarms / (len(peak) - n or np.nan)
+            rows += [(name, *row) for row in zip(levels, *shares, strict=True)]
+    return pd.DataFrame(rows, columns=["class", "threshold", "precision", "recall", "false_alarm_rate"])
+
+
+def component_table(truth: pd.DataFrame, predicted: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Count the connected components (8 neighbours) of each image by class and area: what is hit, what false.
+
+    A true component is hit where at least one of its pixels is predicted as its class; a predicted one is
+    false where none of its pixels is truly of its class.
+
+    Args:
+        truth, predicted: label tables of the same images.
+        images: image table of those images, for their shapes.
+    Returns:
+        One row a (class, bin) from the smallest area there is to the largest: ClassId, smallest, largest
+        (areas of the bin in pixels, whole powers of 4), true, hit, recall (hit / true), predicted, false,
+        precision (1 - false / predicted); a share of nothing is NaN.
+    """
+    n_classes = int(truth["ClassId"].max())
+    tables = [runs_by_image(table) for table in (truth, predicted)]
+    counts = np.zeros((2, n_classes, MOST_BINS, 2), np.int64)  # true or predicted, class, bin, met or not
+    for image_id, *shape in images[["ImageId", "height", "width"]].itertuples(index=False):
+        masks = [draw_runs(runs[image_id], shape, n_classes, image_id) for runs in tables]
+        for kind, (mine, other) in enumerate((masks, masks[::-1])):
+            for channel in np.flatnonzero(mine.any(axis=(0, 1))).tolist():
+                n, numbers = cv2.connectedComponents(mine[:, :, channel].copy(), connectivity=8)
+                met = np.bincount(numbers[other[:, :, channel] > 0], minlength=n)[1:] > 0
+                bins = (np.frexp(np.bincount(numbers.ravel())[1:])[1] - 1) // 2  # whole logarithm to base 4
+                np.add.at(counts[kind, channel], (bins, met.astype(int)), 1)
+    used = np.flatnonzero(counts.any(axis=(0, 1, 3)))
+    bins = np.arange(used[0], used[-1] + 1) if used.size else used
+    (missed, hit), (false, right) = (part.reshape(-1, 2).T for part in counts[:, :, bins])
+    table = pd.DataFrame({"ClassId": np.repeat(np.arange(1, n_classes + 1), len(bins))})
+    low = np.tile(4**bins, n_classes)
+    table = table.assign(smallest=low, largest=4 * low - 1, true=missed + hit, hit=hit)
+    table = table.assign(recall=table["hit"] / table["true"], predicted=false + right, false=false)
+    return table.assign(precision=1 - table["false"] / table["predicted"])
 
 
 def _near(edge: np.ndarray, tolerance: int) -> np.ndarray:

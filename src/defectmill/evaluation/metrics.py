@@ -50,27 +50,15 @@ def compute_metrics(
         One row a (class, metric), ALL_CLASSES first: class, metric, value, low, high; NaN where there
         is nothing to measure, low and high also where there is one group only.
     """
-    numbers, features = pd.factorize(np.asarray(groups))[0], _features(counts.counts, soft)
-    n_groups = numbers.max() + 1
-    by_group = np.zeros((n_groups, *features.shape[1:]))
-    np.add.at(by_group, numbers, features)
-    values = _measure(by_group.sum(axis=0)[None], class_names, soft is not None)
-    draws = np.random.default_rng(SEED).multinomial(n_groups, np.full(n_groups, 1 / n_groups), RESAMPLES)
-    drawn = _measure(np.tensordot(draws, by_group, 1), class_names, soft is not None)
-    rows = []
-    for key, value in values.items():
-        known = drawn[key][np.isfinite(drawn[key])]
-        has_interval = n_groups > 1 and known.size
-        low, high = np.percentile(known, (2.5, 97.5)) if has_interval else (np.nan, np.nan)
-        rows.append((*key, float(value[0]), float(low), float(high)))
+    values, drawn = bootstrap(make_features(counts.counts, soft), groups, class_names, soft is not None)
+    rows = [(*key, float(value[0]), *find_interval(drawn[key])) for key, value in values.items()]
     metrics = pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high"])
     extra = [] if nested is None else [_nested_rows(nested, groups, class_names)]
     return pd.concat([metrics, *extra], ignore_index=True)
 
 
 def _nested_rows(counts: np.ndarray, groups: np.ndarray, class_names: list[str]) -> pd.DataFrame:
-    without_edges = np.pad(counts, [(0, 0), (0, 0), (0, len(COUNTS) - 3)])
-    metrics = compute_metrics(PixelCounts([], without_edges, np.zeros((0, 0))), groups, class_names)
+    metrics = compute_metrics(PixelCounts([], counts, np.zeros((0, 0))), groups, class_names)
     kept = metrics[metrics["metric"].isin(["score", "micro_dice"])]
     if len(set(groups)) < 2:  # there were no others to choose thresholds on
         kept = kept.assign(value=np.nan)
@@ -89,9 +77,13 @@ def class_table(metrics: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return table.reindex(index=order, columns=list(names))
 
 
-def _features(counts: np.ndarray, soft: np.ndarray | None) -> np.ndarray:
-    """(N, C, K): the counts, then what is a sum over images only."""
-    numbers = counts.astype(float)
+def make_features(counts: np.ndarray, soft: Rows = None) -> np.ndarray:
+    """Write what metrics are made of as numbers of each image that add up over images: (N, C, K) float64.
+
+    Args:
+        counts: (N, C, 3 to 7) in the order of COUNTS; missing ones, of edge pixels, count as 0.
+    """
+    numbers = np.pad(counts.astype(float), [(0, 0), (0, 0), (0, len(COUNTS) - counts.shape[2])])
     both, truth, predicted = np.moveaxis(numbers[..., :3], -1, 0)
     union, has = truth + predicted - both, truth > 0
     iou = np.where(union == 0, 1.0, both / np.maximum(union, 1))
@@ -102,7 +94,38 @@ def _features(counts: np.ndarray, soft: np.ndarray | None) -> np.ndarray:
     return np.concatenate([numbers, np.stack(extra, axis=-1)], axis=-1)
 
 
-def _measure(sums: np.ndarray, class_names: list[str], has_soft: bool) -> dict:
+def bootstrap(
+    features: np.ndarray, groups: Sequence | np.ndarray, class_names: Sequence[str], has_soft: bool = False
+) -> tuple[dict, dict]:
+    """Compute the metrics of all images, and of as many groups drawn with replacement, RESAMPLES times.
+
+    The same groups give the same draws, so that the metrics of two runs are paired draw by draw.
+
+    Args:
+        features: (N, C, K) of `make_features`, with its soft counts where `has_soft`.
+        groups: (N,) group of each image.
+    Returns:
+        {(class, metric): (1,)} of all images, and {(class, metric): (RESAMPLES,)}; (0,) where there is one
+        group only.
+    """
+    numbers = pd.factorize(np.asarray(groups))[0]
+    n_groups = numbers.max() + 1
+    by_group = np.zeros((n_groups, *features.shape[1:]))
+    np.add.at(by_group, numbers, features)
+    n_draws, even = RESAMPLES if n_groups > 1 else 0, np.full(n_groups, 1 / n_groups)
+    draws = np.random.default_rng(SEED).multinomial(n_groups, even, n_draws)
+    drawn = _measure(np.tensordot(draws, by_group, 1), class_names, has_soft)
+    return _measure(by_group.sum(axis=0)[None], class_names, has_soft), drawn
+
+
+def find_interval(drawn: np.ndarray) -> tuple[float, float]:
+    """Find the 95 % percentile interval of a measure's (B,) draws; draws without a value are left out."""
+    known = drawn[np.isfinite(drawn)]
+    low, high = np.percentile(known, (2.5, 97.5)) if known.size else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def _measure(sums: np.ndarray, class_names: Sequence[str], has_soft: bool) -> dict:
     """{(class, metric): (B,)} of (B, C, K) sums."""
     parts = np.moveaxis(sums, -1, 0)
     both, truth, predicted, edge, edge_met, guess, guess_met, n, dice, iou, has, hit, alarm = parts[:13]

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def describe_run(run: Experiment) -> dict[str, str]:
         "data": f"{info.title}; licence: {info.licence}; source: {info.source or 'your own'}",
         "citation": info.citation or "none given",
         "data hash": f"sha256 {hash_folder(run.input)} (every file of input/{info.name})",
+        "networks": describe_networks(run),
         "code": find_commit(),
         "seed": str(run.seed),
         "python": platform.python_version(),
@@ -34,15 +36,43 @@ def describe_run(run: Experiment) -> dict[str, str]:
     }
 
 
+def describe_networks(run: Experiment) -> str:
+    """Tell which network learned from what, and which predicts what, by networks.json."""
+    path = run.output / "networks.json"
+    notes = json.loads(path.read_text()) if path.is_file() else {}
+    learned = [
+        f"{name} learned from {n['images']} images, {n['validation']} left out" for name, n in notes.items()
+    ]
+    tests, own = (", ".join(names) for names in (run.test_networks, run.infer_networks))
+    return "; ".join([*learned, f"the test part is predicted by {tests}", f"make infer predicts by {own}"])
+
+
 def hash_folder(folder: Path) -> str:
     """Hash the names and contents of all files of a folder, linked ones too: 64 hexadecimal digits."""
-    whole = hashlib.sha256()
     found = (Path(top) / name for top, _, names in os.walk(folder, followlinks=True) for name in names)
-    for path in sorted(found):
-        whole.update(path.relative_to(folder).as_posix().encode() + b"\0")
+    return hash_files(sorted(found), folder)
+
+
+def hash_files(paths: Iterable[Path], folder: Path | None = None) -> str:
+    """Hash the contents of files and their names, those below `folder` if given: 64 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update((path.relative_to(folder).as_posix() if folder else path.name).encode() + b"\0")
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()
+
+
+def hash_training(run: Experiment) -> str:
+    """Hash what the weights of `run.network` come from: its settings, labels, code and notebook."""
+    settings = run.model_dump(mode="json", include={"dataset", "seed", "data", "model", "training"})
+    settings["training"].pop("epochs" if run.network == "last" else "last_fit")
+    source, solution = files.ROOT / "src" / "defectmill", run.input / "solution.csv"
+    code = [*sorted(source.glob("models/*.py")), *sorted(source.glob("training/*.py"))]
+    tables = [run.output / "images.csv", run.output / "labels.csv"]
+    more = [run.output / "test_images.csv", solution] if run.network == "last" and solution.is_file() else []
+    parts = [run.network, str(settings), hash_files([*code, files.ROOT / "notebooks" / "03_train.ipynb"])]
+    return hashlib.sha256("\n".join([*parts, hash_files([*tables, *more])]).encode()).hexdigest()
 
 
 def find_commit() -> str:

@@ -17,6 +17,7 @@ from defectmill.files import write_atomically
 HEADLINE = ("score", "floor", "gain", "micro_dice")
 COLUMNS: tuple[str, ...] = ("micro_dice", "micro_iou", "precision", "recall", "boundary_f1", "image_recall")
 COLUMNS += ("false_alarm_rate", "imagewise_dice", "imagewise_iou")
+METRICS_SAID = {"micro_dice": "Dice", "image_recall": "images found", "false_alarm_rate": "false alarms"}
 COLOURS = {
     "#1d2129": "ink",
     "#5b6472": "soft",
@@ -49,6 +50,18 @@ def show_classes(metrics: pd.DataFrame, info: DatasetInfo) -> Any:
     rows = {name: [pick(metrics, m, name) for m in COLUMNS] for name in [*info.class_names, ALL_CLASSES]}
     extra = {"colours": dict(zip(info.class_names, info.colours, strict=True)), "digits": 3}
     return show("values", columns=COLUMNS, rows=rows, meanings={m: METRICS[m] for m in COLUMNS}, **extra)
+
+
+def show_ablation(csv: Path) -> Any:
+    """Show ablation.csv: an arm a row, with what it gains over the baseline."""
+    table = pd.read_csv(csv, keep_default_na=False, na_values={"difference": [""], "low": [""], "high": [""]})
+    rows = [
+        f"{d:+.3f} [{low:+.3f}, {high:+.3f}]" if d == d else ""
+        for d, low, high in table[["difference", "low", "high"]].to_numpy()
+    ]
+    shown = table.drop(columns=["difference", "low", "high"]).rename(columns=METRICS_SAID)
+    shown.insert(6, "Dice - baseline's [95 %]", rows)
+    return shown.style.hide(axis="index").format(precision=3).format("{:.0f}", subset=["minutes"])
 
 
 def write_scores(

@@ -7,11 +7,17 @@ import keras
 import pandas as pd
 
 from defectmill.config import ConfigError, Experiment
+from defectmill.models.backbone_unet import build_backbone_unet
 from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
 from defectmill.models.unet import build_unet
 
-BUILD: dict[str, Any] = {"unet": build_unet, "encoder_unet": build_encoder_unet, "flexunet": build_flexunet}
+BUILD: dict[str, Any] = {
+    "unet": build_unet,
+    "encoder_unet": build_encoder_unet,
+    "flexunet": build_flexunet,
+    "backbone_unet": build_backbone_unet,
+}
 
 
 def build_model(experiment: Experiment) -> keras.Model:
@@ -49,6 +55,21 @@ def list_layers(model: keras.Model, shape: tuple[int, int]) -> pd.DataFrame:
         for layer, output in zip(found, shapes, strict=True)
     ]
     return pd.DataFrame(rows, columns=columns)
+
+
+def load_networks(run: Experiment, task: str) -> list[tuple[Experiment, keras.Model]]:
+    """Read trained networks, each with the experiment that it belongs to.
+
+    Args:
+        task: what they are to predict, "test" images or one's own ("infer"); or the name of a network, which
+            every member of an ensemble has.
+    """
+    networks = []
+    for part in run.parts:
+        names = {"test": part.test_networks, "infer": part.infer_networks}.get(task, (task,))
+        paths = [part.require(part.network_folder(name) / "model.keras", "train") for name in names]
+        networks += [(part, load_model(path)) for path in paths]
+    return networks
 
 
 def load_model(path: Path) -> keras.Model:

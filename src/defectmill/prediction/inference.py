@@ -1,7 +1,8 @@
 """Inference: probability maps at an image's own resolution, one image at a time."""
 
+import functools
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -24,11 +25,14 @@ class MapStore:
     Iterating gives (image id, (H, W, C) float32), rounded to 1/255, as often as wanted.
     """
 
-    def __init__(self, maps: Maps):
-        self._packed = {
-            image_id: (probs.shape, zlib.compress(np.rint(probs * 255).astype(np.uint8), 1))
-            for image_id, probs in maps
-        }
+    def __init__(self, maps: Maps = ()):
+        self._packed: dict[str, tuple[tuple[int, ...], bytes]] = {}
+        self.add(maps)
+
+    def add(self, maps: Maps) -> None:
+        """Take more maps."""
+        for image_id, probs in maps:
+            self._packed[image_id] = probs.shape, zlib.compress(np.rint(probs * 255).astype(np.uint8), 1)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         for image_id, (shape, packed) in self._packed.items():
@@ -61,21 +65,26 @@ def predict_probs(model: keras.Model, image: np.ndarray, run: Experiment) -> np.
 
 
 def predict_folder(
-    model: keras.Model, folder: Path, image_ids: Iterable[str], run: Experiment, skipped: dict | None = None
+    networks: Sequence[tuple[Experiment, keras.Model]],
+    folder: Path,
+    image_ids: Iterable[str],
+    skipped: dict | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (image id, probability map); only one map is held at a time.
+    """Yield (image id, probability map), the mean of all networks'; only one image is held at a time.
 
     `skipped` takes {image id: reason} of images that cannot be read; without it they raise ImageError.
     """
     for image_id in image_ids:
         try:
-            image = read_image(folder / image_id, run.data.channels)
+            channels = {run.data.channels for run, _ in networks}
+            images = {n: read_image(folder / image_id, n) for n in channels}
         except ImageError as error:
             if skipped is None:
                 raise
             skipped[image_id] = str(error)
             continue
-        yield image_id, predict_probs(model, image, run)
+        maps = (predict_probs(model, images[run.data.channels], run) for run, model in networks)
+        yield image_id, functools.reduce(np.add, maps) / np.float32(len(networks))
 
 
 def _predict(model: keras.Model, images: np.ndarray, run: Experiment) -> np.ndarray:

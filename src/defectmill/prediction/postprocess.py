@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.ndimage import binary_fill_holes
 
 from defectmill.dataset_info import DatasetInfo
 from defectmill.files import write_atomically
@@ -22,12 +23,14 @@ class ClassThreshold:
     """What a connected component must have to be a defect of one class.
 
     threshold: probability that its pixels exceed. high_threshold: probability that its best pixel
-    reaches (hysteresis, Canny 1986). minimum_area: pixels of the image. A threshold of 1 predicts nothing.
+    reaches (hysteresis, Canny 1986). minimum_area: pixels of the image. fill_holes: holes of a component are
+    part of it. A threshold of 1 predicts nothing.
     """
 
     threshold: float
     high_threshold: float
     minimum_area: int
+    fill_holes: bool = False
 
 
 def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusive: bool) -> np.ndarray:
@@ -50,13 +53,15 @@ def keep_likeliest(probs: np.ndarray) -> np.ndarray:
 
 def select_components(probs: np.ndarray, wanted: ClassThreshold) -> np.ndarray:
     """Keep the connected components (8 neighbours) of one class that fulfil its threshold: (H, W) bool."""
-    components, areas, peaks = find_components(probs, wanted.threshold)
+    components, areas, peaks = find_components(probs, wanted.threshold, wanted.fill_holes)
     keep = (areas >= wanted.minimum_area) & (peaks >= wanted.high_threshold)
     return np.concatenate([[False], keep])[components]
 
 
-def find_components(probs: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the connected components of a (H, W) map above a threshold.
+def find_components(
+    probs: np.ndarray, threshold: float, fill_holes: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the connected components of a (H, W) map above a threshold, with their holes where asked for.
 
     Returns:
         (H, W) int32 numbers (0 = none), and area and highest probability of each, from number 1 on.
@@ -64,6 +69,7 @@ def find_components(probs: np.ndarray, threshold: float) -> tuple[np.ndarray, np
     above = probs > threshold
     if not above.any():  # most classes of most images
         return np.zeros(probs.shape, np.int32), np.zeros(0, np.int64), np.zeros(0, probs.dtype)
+    above = binary_fill_holes(above) if fill_holes else above
     n, components = cv2.connectedComponents(above.astype(np.uint8), connectivity=8)
     numbers, peaks = components[above].astype(np.int64), np.zeros(n, probs.dtype)
     np.maximum.at(peaks, numbers, probs[above])

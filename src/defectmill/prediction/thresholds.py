@@ -1,13 +1,15 @@
-"""Class thresholds chosen on the validation fold, by a grid search."""
+"""Class thresholds chosen on validation images, by a grid search."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from defectmill.config import ConfigError
@@ -19,6 +21,8 @@ from defectmill.scores import dice_from_counts, micro_dice
 from defectmill.settings import PredictSettings
 
 PRIOR = 10  # with fewer images than this, a class is judged more by the other classes than by itself
+TILT = 0.1  # gain that a threshold far from a half must show, where little or nothing speaks
+LEVELS = 256  # of probability, for the calibration
 NESTED = 5
 NOTHING = ClassThreshold(1.0, 1.0, 0)
 
@@ -27,13 +31,15 @@ NOTHING = ClassThreshold(1.0, 1.0, 0)
 class GridSearch:
     """What each point of the grid, a ClassThreshold, does to the validation images.
 
-    class_thresholds: R points a class. shares: their minimum areas in shares of the class's typical mask.
-    counts: (N, C, R, 3) shared, true and predicted pixels.
+    class_thresholds: R points a class. grid: the same as calibrated threshold, calibrated high threshold and
+    minimum area in shares of the class's typical mask, (R, 3). counts: (N, C, R, 3) shared, true and
+    predicted pixels.
     """
 
     class_thresholds: list[list[ClassThreshold]]
-    shares: list[float]
+    grid: np.ndarray
     counts: np.ndarray
+    settings: PredictSettings
 
 
 def typical_areas(labels: pd.DataFrame, n_classes: int) -> list[float]:
@@ -43,7 +49,40 @@ def typical_areas(labels: pd.DataFrame, n_classes: int) -> list[float]:
     return [float(medians.get(c, 0)) for c in range(1, n_classes + 1)]
 
 
-def search_grid(maps: Pairs, settings: PredictSettings, areas: list[float], exclusive: bool) -> GridSearch:
+def fit_calibration(maps: Pairs, n_classes: int) -> np.ndarray:
+    """Fit for each class how a probability is to be read, so that it agrees with how often it is right.
+
+    The logit is stretched and shifted (Platt 1999), class by class: crops show more defects than images do,
+    and networks are surer than they should be (Guo et al. 2017, arXiv:1706.04599).
+
+    Args:
+        maps: (probs, truth), both (H, W, C), read once.
+    Returns:
+        (C, 2) slope and intercept, of the logit; 1, 0 for a class of fewer than PRIOR images, or one whose
+        probabilities tell nothing.
+    """
+    pixels, images, fitted = np.zeros((n_classes, 2 * LEVELS)), np.zeros(n_classes), []
+    for probs, truth in maps:
+        levels = np.rint(probs * (LEVELS - 1)).astype(np.int64) + np.where(truth, LEVELS, 0)
+        pixels += [np.bincount(level.ravel(), minlength=2 * LEVELS) for level in np.moveaxis(levels, 2, 0)]
+        images += truth.any(axis=(0, 1))
+    scores = logit(np.clip(np.tile(np.arange(LEVELS) / (LEVELS - 1), 2), 0.002, 0.998))[:, None]
+    for weights, n in zip(pixels, images, strict=True):
+        slope, shift = 1.0, 0.0
+        if n >= PRIOR:
+            model = LogisticRegression(C=1e6).fit(scores, np.arange(2 * LEVELS) >= LEVELS, weights)
+            slope, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
+        fitted.append((slope, shift) if slope > 0.1 else (1.0, 0.0))
+    return np.array(fitted)
+
+
+def search_grid(
+    maps: Pairs,
+    settings: PredictSettings,
+    areas: list[float],
+    exclusive: bool,
+    calibration: np.ndarray | None = None,
+) -> GridSearch:
     """Count what each point of the grid does to validation images.
 
     Args:
@@ -51,24 +90,31 @@ def search_grid(maps: Pairs, settings: PredictSettings, areas: list[float], excl
         settings: thresholds (also tried as high thresholds), and minimum areas in shares of `areas`.
         areas: of a typical mask of each class, in pixels.
         exclusive: see `make_masks`.
+        calibration: of `fit_calibration`; None: probabilities are taken as they are.
     """
     steps = product(settings.thresholds, settings.thresholds, settings.minimum_areas)
-    grid = [(float(low), float(high), float(share)) for low, high, share in steps if high >= low]
-    points = [[ClassThreshold(low, high, round(s * area)) for low, high, s in grid] for area in areas]
+    grid = np.array([(low, high, share) for low, high, share in steps if high >= low], float)
+    calibration = np.tile((1.0, 0.0), (len(areas), 1)) if calibration is None else calibration
+    points = []
+    for area, (slope, shift) in zip(areas, calibration, strict=True):
+        is_plain = (slope, shift) == (1, 0)  # else rounding would change the last digit
+        low, high = (p if is_plain else expit((logit(p) - shift) / slope) for p in grid.T[:2])
+        rows = zip(low.tolist(), high.tolist(), grid[:, 2] * area, strict=True)
+        points.append([ClassThreshold(t, h, round(a), settings.fill_holes) for t, h, a in rows])
     counts = []
     for probs, truth in maps:
         probs = keep_likeliest(probs) if exclusive else probs
         counts.append([_count(probs[..., c], truth[..., c], mine) for c, mine in enumerate(points)])
     if not counts:
         raise DefectmillError("no validation images to choose thresholds on")
-    return GridSearch(points, [share for *_, share in grid], np.array(counts))
+    return GridSearch(points, grid, np.array(counts), settings)
 
 
 def _count(probs: np.ndarray, truth: np.ndarray, points: Sequence[ClassThreshold]) -> np.ndarray:
     """Shared, true and predicted pixels of one (H, W) map at each point: (R, 3) int64."""
     rows, n_true = [], truth.sum()
     for threshold, some in groupby(points, lambda point: point.threshold):
-        components, areas, peaks = find_components(probs, threshold)
+        components, areas, peaks = find_components(probs, threshold, points[0].fill_holes)
         shared = np.bincount(components[truth > 0], minlength=len(areas) + 1)[1:]
         for point in some:
             keep = (areas >= point.minimum_area) & (peaks >= point.high_threshold)
@@ -77,25 +123,27 @@ def _count(probs: np.ndarray, truth: np.ndarray, points: Sequence[ClassThreshold
 
 
 def choose_thresholds(search: GridSearch) -> tuple[list[ClassThreshold], pd.DataFrame]:
-    """Choose the threshold of each class: the point of the largest gain; none gains: never predicted.
+    """Choose the threshold of each class: the point of the largest gain.
 
     The gain is what a point adds to the score of the empty submission for each image with the class (a
-    false alarm costs 1, a found defect earns its Dice), plus its micro Dice, which large defects dominate.
-    Few images do not carry a choice among hundreds of points, so the gain of a class is shrunken towards
-    the mean of all classes (partial pooling, as of `PRIOR` more images); counting by image with the class
-    and minimum areas in shares of its typical mask make rare and common classes comparable.
+    false alarm costs 1, a found defect earns its Dice), plus its micro Dice, which large defects dominate;
+    or one of the two, as `objective` says. Few images do not carry a choice among hundreds of points, so
+    the gain of a class is shrunken towards the mean of all classes (partial pooling, as of `PRIOR` more
+    images), and that towards a half as threshold; counting by image with the class and minimum areas in
+    shares of its typical mask make rare and common classes comparable. A class that no point gains for is
+    never predicted, but only where at least `PRIOR` images that have it, or seem to, say so.
 
     Returns:
-        one ClassThreshold a class, and the whole grid: ClassId, threshold, high_threshold,
-        minimum_area, area_share, imagewise_dice, micro_dice, gain.
+        one ClassThreshold a class, and the whole grid: ClassId, threshold, high_threshold, minimum_area,
+        fill_holes, calibrated (the threshold), area_share, imagewise_dice, micro_dice, gain.
     """
-    imagewise, micro, gain = _judge(search.counts)
-    best = zip(search.class_thresholds, _best(gain), strict=True)
+    imagewise, micro, gain = _judge(search)
+    best = zip(search.class_thresholds, _best(search), strict=True)
     chosen = [NOTHING if place is None else mine[place] for mine, place in best]
     points = [{"ClassId": c, **asdict(p)} for c, mine in enumerate(search.class_thresholds, 1) for p in mine]
-    shares = np.tile(search.shares, len(chosen))
+    of_grid = np.tile(search.grid[:, [0, 2]], (len(chosen), 1)).T
     judged = {"imagewise_dice": imagewise.ravel(), "micro_dice": micro.ravel(), "gain": gain.ravel()}
-    return chosen, pd.DataFrame(points).assign(area_share=shares, **judged)
+    return chosen, pd.DataFrame(points).assign(calibrated=of_grid[0], area_share=of_grid[1], **judged)
 
 
 def nested_counts(search: GridSearch, groups: Sequence[int]) -> np.ndarray:
@@ -111,31 +159,44 @@ def nested_counts(search: GridSearch, groups: Sequence[int]) -> np.ndarray:
     parts = min(NESTED, len(set(groups)))
     folds = GroupKFold(parts).split(search.counts, groups=groups) if parts > 1 else []
     for rest, judged in folds:
-        for channel, best in enumerate(_best(_judge(search.counts[rest])[2])):
+        for channel, best in enumerate(_best(replace(search, counts=search.counts[rest]))):
             if best is not None:
                 counts[judged, channel] = search.counts[judged, channel, best]
     return counts
 
 
-def _judge(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _judge(search: GridSearch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image-wise Dice, micro Dice and shrunken gain of each point: (C, R) each."""
+    counts, objective = search.counts, search.settings.objective
     both, true, guessed = np.moveaxis(counts, -1, 0)
     imagewise = dice_from_counts(both, true, guessed).mean(axis=0)
     micro = np.nan_to_num(micro_dice(both, true, guessed))
     n_true = (true[:, :, :1] > 0).sum(axis=0)
-    added = imagewise * len(counts) - (len(counts) - n_true)
-    gain = added / np.maximum(n_true, 1) + micro
+    added = (imagewise * len(counts) - (len(counts) - n_true)) * (objective != "dice")
+    shown = micro * (objective != "score")
+    gain = added / np.maximum(n_true, 1) + shown
     # A class of one image and sixty false alarms must not speak for all, nor an absent one.
     seen = n_true[:, 0] > 0
     prior = np.maximum(gain[seen], -1).mean(axis=0) if seen.any() else gain.mean(axis=0)
-    shrunken = (added + n_true * micro + PRIOR * prior) / (n_true + PRIOR)
+    shrunken = (added + n_true * shown + PRIOR * prior) / (n_true + PRIOR)
     # An absent class has false alarms only: one is too many.
-    return imagewise, micro, np.where(n_true > 0, shrunken, np.where(added < 0, added, prior))
+    shrunken = np.where(n_true > 0, shrunken, np.where(added < 0, added, prior))
+    return imagewise, micro, shrunken
 
 
-def _best(gain: np.ndarray) -> list[int | None]:
-    """Place of the best point of each class; None where no point gains."""
-    return [int(gains.argmax()) if gains.max() > 0 else None for gains in gain]
+def _best(search: GridSearch) -> list[int | None]:
+    """Place of the best point of each class; None where no point gains, and `PRIOR` images say so."""
+    gain, wanted = _judge(search)[2], search.settings.image_recall
+    both, true, guessed = np.moveaxis(search.counts, -1, 0) > 0
+    n_true, hit, speaking = true[:, :, 0].sum(axis=0), both.sum(axis=0), (true | guessed).sum(axis=0)
+    low, high, share = search.grid.T
+    tilt = TILT * (np.abs(low - 0.5) + np.abs(high - low) + share) * PRIOR / (PRIOR + n_true.sum())
+    best: list[int | None] = []
+    for gains, n, hits, speak in zip(gain, n_true, hit, speaking, strict=True):
+        fits = hits >= min(np.ceil(wanted * n), hits.max())
+        is_hopeless = gains.max() <= 0 and not wanted and speak[gains.argmax()] >= PRIOR
+        best.append(None if is_hopeless else int(np.where(fits, gains - tilt, -np.inf).argmax()))
+    return best
 
 
 def write_thresholds(thresholds: Sequence[ClassThreshold], info: DatasetInfo, path: Path) -> None:
@@ -150,7 +211,10 @@ def read_thresholds(path: Path) -> list[ClassThreshold]:
     """Read thresholds.json back, by channel; ConfigError where an older version wrote it."""
     rows = sorted(json.loads(path.read_text()).items(), key=lambda item: int(item[0]))
     try:
-        return [ClassThreshold(r["threshold"], r["high_threshold"], r["minimum_area"]) for _, r in rows]
+        return [
+            ClassThreshold(r["threshold"], r["high_threshold"], r["minimum_area"], r["fill_holes"])
+            for _, r in rows
+        ]
     except KeyError as error:
         todo = f"`make predict EXPERIMENT={path.parent.name}` writes it anew"
         raise ConfigError(f"{path}: has no {error}, an older version wrote it: {todo}") from error

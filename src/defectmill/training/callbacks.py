@@ -18,7 +18,7 @@ from defectmill.images import overlay, read_image, resize_image, write_image
 from defectmill.labels import draw_runs
 from defectmill.prediction.inference import predict_probs
 from defectmill.prediction.postprocess import keep_likeliest
-from defectmill.settings import CosineSchedule, ReduceSchedule
+from defectmill.settings import CosineSchedule, OneCycleSchedule, ReduceSchedule
 from defectmill.training.fit import MONITOR
 from defectmill.training.sequences import DefectSequence, Pictures, ValidationSequence
 
@@ -30,13 +30,13 @@ BAR = "{desc}, {remaining} left {bar}"
 DELAY = 0.5  # seconds before an epoch's steps show: the line of the epoch before comes through the kernel
 
 
-def make_callbacks(run: Experiment, train: DefectSequence, validation: ValidationSequence) -> list:
+def make_callbacks(run: Experiment, train: DefectSequence, validation: ValidationSequence | None) -> list:
     """Make the callbacks of a training, and remove the checkpoint that an earlier one has left.
 
-    Under the experiment's output folder they write history.csv and checkpoint.keras, the model of the epoch
-    to keep; the caller renames it when training is over.
+    Under the network's folder they write history.csv and checkpoint.keras, the model of the epoch to keep,
+    the last one without validation; the caller renames it when training is over.
     """
-    training, folder = run.training, run.output
+    training, folder = run.training, run.training_folder
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.keras"
     checkpoint.unlink(missing_ok=True)
@@ -45,18 +45,23 @@ def make_callbacks(run: Experiment, train: DefectSequence, validation: Validatio
     callbacks = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if training.ema else []
     callbacks += [
         LearningRateLog(),
-        keras.callbacks.ModelCheckpoint(checkpoint, save_best_only=training.keep == "best", **best),
+        keras.callbacks.ModelCheckpoint(
+            checkpoint, save_best_only=bool(validation) and training.keep == "best", **best
+        ),
         keras.callbacks.CSVLogger(folder / "history.csv"),
-        keras.callbacks.EarlyStopping(patience=training.early_stop, **best),
     ]
+    if validation:
+        callbacks.append(keras.callbacks.EarlyStopping(patience=training.early_stop, **best))
     match training.schedule:
         case CosineSchedule(warmup_steps=warmup_steps):
             callbacks.append(CosineDecay(training.learning_rate, warmup_steps, len(train)))
+        case OneCycleSchedule() as schedule:
+            callbacks.append(OneCycle(training.learning_rate, schedule, len(train)))
         case ReduceSchedule(factor=factor, patience=patience):
             callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=factor, patience=patience, **best))
     if files.is_unattended():
         callbacks.append(TerminalProgress())  # clears its moving line before the previews print
-    if training.previews:
+    if training.previews and validation:
         callbacks.append(Previews(run, validation.pictures))
     return callbacks
 
@@ -88,6 +93,26 @@ class CosineDecay(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         self.model.optimizer.learning_rate = self.at(int(self.model.optimizer.iterations))
+
+
+class OneCycle(CosineDecay):
+    """Half a cosine from the schedule's `start` up to the rate, then half a cosine down to its `end`.
+
+    Smith & Topin 2018, arXiv:1708.07120, who climb and fall in straight lines, and lower the momentum where
+    the rate is high; here it stays.
+    """
+
+    def __init__(self, rate: float, schedule: OneCycleSchedule, total_steps: int):
+        super().__init__(rate, round(schedule.warmup_share * total_steps), total_steps)
+        self.start, self.end = schedule.start, schedule.end
+
+    def at(self, step: int) -> float:
+        if step < self.warmup_steps:
+            low, share = self.start, step / self.warmup_steps
+        else:
+            rest = max(1, self.total_steps - self.warmup_steps)
+            low, share = self.end, 1 - (step - self.warmup_steps) / rest
+        return self.rate * (low + (1 - low) * 0.5 * (1 - math.cos(math.pi * share)))
 
 
 class TerminalProgress(keras.callbacks.Callback):
@@ -131,7 +156,7 @@ class Previews(keras.callbacks.Callback):
 
     def __init__(self, run: Experiment, pictures: Pictures, share: float = SHARE):
         super().__init__()
-        self.run, self.share, self.folder = run, share, run.output / "previews"
+        self.run, self.share, self.folder = run, share, run.training_folder / "previews"
         ids = choose_pictures(pictures.runs, run.training.previews)
         self.images = [read_image(pictures.folder / i, run.data.channels) for i in ids]
         shapes, n_classes = pictures.shapes, run.info.n_classes

@@ -1,16 +1,24 @@
-"""Cost: what a run would take on this machine, measured on a few steps of its network."""
+"""Cost: what a run would take on this machine, by a few steps of its network, and what fits a budget."""
 
+import re
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from timeit import repeat, timeit
+from typing import Any
 
-from defectmill.config import Experiment
+import yaml
+
+from defectmill import files
+from defectmill.config import ConfigError, Experiment, load_experiment, set_value
+from defectmill.curation.facts import read_facts
 from defectmill.images import list_images, read_image
 from defectmill.labels import Split, load_split
 from defectmill.models import build_model
 from defectmill.prediction.inference import predict_probs
 from defectmill.training.fit import compile_model
+from defectmill.training.plan import ENCODERS, ENOUGH, Choice, Choices, Speed, draft, propose
 from defectmill.training.sequences import make_sequences
 
 STEPS = 2  # timed, after one that traces
@@ -22,9 +30,9 @@ class Cost:
 
     step: float  # seconds of a training step
     predict: float  # seconds to predict an image
-    steps: int  # of the whole training
+    steps: int  # of the whole training, of all networks
     validated: int  # images of the validation fold, in all epochs
-    predicted: int  # images of the validation fold and test images
+    predicted: int  # images of the validation fold, and test images by each network
     peak_mb: int  # the most memory so far
 
     @property
@@ -43,9 +51,10 @@ def measure_cost(run: Experiment, split: Split) -> Cost:
     ids = split.validation["ImageId"]
     image = read_image(run.input / "train_images" / ids.iloc[0], run.data.channels)
     predict = min(repeat(partial(predict_probs, model, image, run), repeat=2, number=1))
-    n_test = len(list_images(run.input / "test_images"))
+    n_test = len(list_images(run.input / "test_images")) * len(run.test_networks)
+    steps = len(train) * len(run.fold_networks) + train.steps_per_epoch * run.training.last_fit
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return Cost(step, predict, len(train), len(ids) * run.training.epochs, len(ids) + n_test, peak_mb)
+    return Cost(step, predict, steps, len(ids) * run.training.epochs, len(ids) + n_test, peak_mb)
 
 
 def print_cost(run: Experiment) -> None:
@@ -58,3 +67,83 @@ def print_cost(run: Experiment) -> None:
         f"  in all {cost.seconds / 3600:.1f} hours on this machine; early stop, reading of images and the "
         "search for thresholds do not count"
     )
+
+
+def parse_budget(text: str) -> int:
+    """Read a duration such as 1h30min, in seconds; ConfigError where it is none."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)min)?(?:(\d+)s)?", text.strip())
+    hours, minutes, seconds = (int(n or 0) for n in found.groups()) if found else (0, 0, 0)
+    if not (total := 3600 * hours + 60 * minutes + seconds):
+        raise ConfigError(f"BUDGET={text}: not a duration; write 30min, 1h, 90s or 1h30min")
+    return total
+
+
+def print_plan(run: Experiment, fixed: Mapping[str, Any], budget: str) -> None:
+    """Print settings that fit a budget, and write them to output/<experiment>/plan.yml.
+
+    Args:
+        run: its dataset and its tables count, not its settings.
+        fixed: settings by dotted name that stay as they are.
+        budget: see `parse_budget`.
+    Raises:
+        DefectmillError: no such budget, or it leaves no time to train; `make labels` has not run.
+    """
+    seconds = parse_budget(budget)
+    first = draft(read_facts(run, load_split(run)), fixed)
+    speeds: dict[str, Speed] = {}
+    for encoder in [fixed["model.encoder"]] if "model.encoder" in fixed else ENCODERS:
+        speeds[encoder] = _measure_speed(run, first, encoder)
+        plan = propose(first, speeds, seconds)
+        if plan.steps(speeds[encoder], seconds) < ENOUGH:
+            break
+    more = propose(first, speeds, 2 * seconds)
+    speed = speeds[plan.get("model.encoder")]
+    times = plan.times(speed, plan.get("training.steps") * plan.get("training.epochs"))
+    print(f"{'setting':24}{'value':46}why")
+    for setting, (value, reason) in plan.made.items():
+        print(f"{setting:24}{_to_yaml(value):46}{reason}")
+    print(f"\n{speed.step:.2f} s a step, {speed.predict:.2f} s an image predicted; minutes of {budget}:")
+    for part, took in {**times, "in all": sum(times.values())}.items():
+        print(f"  {part:28}{took / 60:6.1f}")
+    print("\nTwice the time would give:")
+    for setting, (value, reason) in more.made.items():
+        if value != (now := plan.get(setting)):
+            print(f"  {setting:24}{_to_yaml(value)} instead of {_to_yaml(now)}: {reason}")
+    if more.values == plan.values:
+        print("  nothing more")
+    path, target = run.output / "plan.yml", f"notebooks/experiments/{run.name}.yml"
+    files.write_if_changed(path, plan_to_text(run, plan, budget, sum(times.values())))
+    print(f"\nTo use it: cp {path.relative_to(files.ROOT)} {target}")
+
+
+def plan_to_text(run: Experiment, plan: Choices, budget: str, seconds: float) -> str:
+    """Write a plan as an experiment file, reasons as comments."""
+    values: dict[str, Any] = {"dataset": run.dataset, "cost": f"{seconds / 60:.0f} min by make plan"}
+    values |= {section: {} for section in ("labels", "data", "model", "training", "predict")}
+    # What chooses the class of a section comes first: it drops the settings of the former choice.
+    for setting in sorted(plan.made, key=lambda s: (s.count("."), not s.endswith((".mode", ".name")))):
+        set_value(values, setting, plan.get(setting))
+    lines = [
+        f"# What: {run.info.title}, as `make plan EXPERIMENT={run.name} BUDGET={budget}` proposes it.",
+        f"# Command: make EXPERIMENT={run.name}",
+    ]
+    for section, inside in values.items():
+        lines.append(f"{section}:" if isinstance(inside, dict) else f"{section}: {_to_yaml(inside)}")
+        for key, value in inside.items() if isinstance(inside, dict) else ():
+            reason = plan.made.get(f"{section}.{key}", Choice(value)).reason
+            lines.append(f"  {key}: {_to_yaml(value)}  # {reason}")
+    return "\n".join(lines) + "\n"
+
+
+def _measure_speed(run: Experiment, choices: Choices, encoder: str) -> Speed:
+    """Measure a draft's network; the fold that validates does not matter."""
+    trial = {"labels.validation_fold": 0, "predict.scales": [1.0], "training.steps": 1 + STEPS}
+    settings = {"training.schedule.name": "cosine", **choices.values, **trial, "model.encoder": encoder}
+    tried = load_experiment(run.name, settings)
+    cost = measure_cost(tried, load_split(tried))
+    return Speed(cost.step, cost.predict)
+
+
+def _to_yaml(value: Any) -> str:
+    """A value on one line."""
+    return yaml.safe_dump([value], default_flow_style=True, sort_keys=False, width=1000).strip()[1:-1]

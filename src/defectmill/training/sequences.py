@@ -1,7 +1,7 @@
 """Sequences: label table in, batches out. What a batch holds is a pure function of (seed, epoch, index)."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,19 +9,17 @@ import keras
 import numpy as np
 import pandas as pd
 
-from defectmill.config import Experiment
+from defectmill.config import ConfigError, Experiment
 from defectmill.files import DefectmillError
 from defectmill.images import read_image, resize_image, resize_masks
 from defectmill.labels import Split, draw_runs, refuse_overlaps, runs_by_image
 from defectmill.prediction.tiles import Shape, cut_tile, place_crop, shown_shape, split_batches, tile_origins
 from defectmill.rle import draw_pixel
 from defectmill.settings import CapstoneData, CropData, DataSettings
-from defectmill.training.augment import Augmenter
+from defectmill.training.augment import Augmenter, Pair, cut_defect, mix_rectangle, paste_defect
 
 CACHE = 2**29  # bytes of images that are kept, and of masks; training holds two such pairs
 NAN_AS_INTEGER = np.float32(np.iinfo(np.int64).min)  # what x86 makes of int64(NaN)
-
-Pair = tuple[np.ndarray, np.ndarray]  # image and masks
 
 
 class Pictures:
@@ -32,6 +30,7 @@ class Pictures:
 
     Args:
         labels: label table; rows of other images are ignored.
+        images: image table; one without a `group` is a part of its own.
     """
 
     def __init__(
@@ -44,6 +43,8 @@ class Pictures:
         self.shapes: dict[str, Shape] = {image_id: (height, width) for image_id, height, width in rows}
         runs = runs_by_image(labels[labels["ImageId"].isin(self.shapes)])
         self.runs = {image_id: runs.get(image_id, {}) for image_id in self.shapes}
+        groups = images.get("group", images["ImageId"]).astype(object)
+        self.parts = groups.where(groups.notna(), images["ImageId"]).set_axis(images["ImageId"]).to_dict()
         largest = max(height * width for height, width in map(self.shown, self.shapes))
         self.read = lru_cache(max(1, CACHE // (largest * data.channels)))(self._read)
         self.draw = lru_cache(max(1, CACHE // (largest * n_classes)))(self._draw)
@@ -69,7 +70,8 @@ class DefectSequence(keras.utils.Sequence):
 
     Args:
         pictures: those to show; only those with a defect where `data.images` says so (DefectmillError: none).
-        steps: batches an epoch; 0: every image once, in batches as of `split_batches`.
+        steps: batches an epoch; 0: every image once, in batches as of `split_batches` (ConfigError with
+            `data.balance` part).
     """
 
     def __init__(self, pictures: Pictures, batch_size: int, seed: int = 0, steps: int = 0, epochs: int = 1):
@@ -80,10 +82,14 @@ class DefectSequence(keras.utils.Sequence):
         self.image_ids = [i for i in runs if runs[i] or self.data.images == "all"]
         if not self.image_ids:
             raise DefectmillError("no images to show: none has a defect")
-        self._clean = [i for i in self.image_ids if not runs[i]]
+        if self.data.balance == "part" and not steps:
+            raise ConfigError("data.balance=part is for drawn images: set training.steps, 0 shows each once")
+        self._clean = self._by_part(i for i in self.image_ids if not runs[i])
         with_class = ([i for i in self.image_ids if c in runs[i]] for c in range(1, pictures.n_classes + 1))
-        self._of_class = {class_id: ids for class_id, ids in enumerate(with_class, 1) if ids}
-        self._slots = split_batches(steps * batch_size or len(self.image_ids), batch_size)
+        self._of_class = {class_id: self._by_part(ids) for class_id, ids in enumerate(with_class, 1) if ids}
+        self._turns = list(self._of_class)
+        self._n = steps * batch_size or len(self.image_ids)
+        self._slots = split_batches(self._n, batch_size)
         self._augment = Augmenter(self.data.augment, self.data.shape)
 
     @property
@@ -102,12 +108,23 @@ class DefectSequence(keras.utils.Sequence):
 
     def _show(self, epoch: int, slot: int) -> Pair:
         rng = np.random.default_rng([self.seed, epoch, slot])
-        image_id, class_id = self._choose(epoch, slot, rng)
         if isinstance(self.data, CropData):
-            image, masks = self._crop(self.data, image_id, class_id, rng)
+            pair = self._crop(self.data, epoch, slot, rng)
+            if self.data.cutmix and rng.random() < self.data.cutmix:
+                other = self._crop(self.data, epoch, int(rng.integers(self._n)), rng)
+                pair = mix_rectangle(pair, other, self.data.shape, rng)
         else:
-            image, masks = self.pictures.read(image_id), self.pictures.draw(image_id)
-        return self._augment(image, masks, int(rng.integers(2**32)))
+            image_id, _ = self._choose(epoch, slot, rng)
+            pair = self.pictures.read(image_id), self.pictures.draw(image_id)
+        return self._augment(*pair, int(rng.integers(2**32)))
+
+    def _by_part(self, image_ids: Iterable[str]) -> list[list[str]]:
+        """Gather images by part, where parts are what is drawn; else all together."""
+        parts: dict[object, list[str]] = {}
+        for image_id in image_ids:
+            key = self.pictures.parts[image_id] if self.data.balance == "part" else None
+            parts.setdefault(key, []).append(image_id)
+        return list(parts.values())
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.image_ids))
@@ -120,30 +137,51 @@ class DefectSequence(keras.utils.Sequence):
             present = sorted(self.pictures.runs[image_id])
             return image_id, int(rng.choice(present)) if present and at_defect else 0
         if self._of_class and (at_defect or not self._clean):
-            class_id = list(self._of_class)[slot % len(self._of_class)]
-            return str(rng.choice(self._of_class[class_id])), class_id
-        return str(rng.choice(self._clean or self.image_ids)), 0
+            class_id = self._turns[slot % len(self._turns)]
+            return _draw(self._of_class[class_id], rng), class_id
+        return _draw(self._clean, rng), 0
 
-    def _crop(self, data: CropData, image_id: str, class_id: int, rng: np.random.Generator) -> Pair:
-        """Cut a crop with the augmenter's margin; reflected where it leaves the image."""
-        image, masks = self.pictures.read(image_id), self.pictures.draw(image_id)
-        runs, margin = self.pictures.runs[image_id], self._augment.margin
-        sides, shape = np.array(image.shape[:2]), np.array(data.shape)
-        shown = shape / np.exp(rng.uniform(*np.log(data.zoom)))
+    def _crop(self, data: CropData, epoch: int, slot: int, rng: np.random.Generator) -> Pair:
+        """Cut the crop of a slot, and paste a defect into it as often as `data.copy_paste` says."""
+        image_id, class_id = self._choose(epoch, slot, rng)
+        shown = np.array(data.shape) / np.exp(rng.uniform(*np.log(data.zoom)))
+        places = self._place(data, image_id, class_id, shown, rng)
+        crop = self._cut(image_id, places, np.ceil(np.array(data.shape) * self._augment.margin))
+        if data.copy_paste and self._turns and rng.random() < data.copy_paste:
+            class_id = self._turns[slot % len(self._turns)]
+            others = ([i for i in part if i != image_id] for part in self._of_class[class_id])
+            if parts := [part for part in others if part]:
+                donor = _draw(parts, rng)
+                # Without what is reflected, which would show a defect twice.
+                found = [np.unique(n) for n in self._place(data, donor, class_id, 1.5 * shown, rng)]
+                sides = np.array([len(n) for n in found]) * data.shape / shown
+                cutting = cut_defect(self._cut(donor, found, np.ceil(sides)), class_id - 1, rng)
+                crop = paste_defect(crop, cutting, data.shape, rng) if cutting else crop
+        return crop
+
+    def _place(
+        self, data: CropData, image_id: str, class_id: int, shown: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Say which rows and columns a crop holds, as `place_crop`: at a defect, or anywhere (class 0)."""
+        sides = np.array(self.pictures.shown(image_id))
         if class_id:
-            pixel = draw_pixel(runs[class_id], self.pictures.shapes[image_id][0], rng)
+            runs = self.pictures.runs[image_id][class_id]
+            pixel = draw_pixel(runs, self.pictures.shapes[image_id][0], rng)
             centre = np.array(pixel) * data.scale + rng.uniform(-1 / 3, 1 / 3, 2) * shown
         else:
             centre = rng.uniform(0, 1, 2) * sides
-        rows, columns = place_crop(sides, centre, shown, margin)
-        wanted = np.ceil(shape * margin).astype(int).tolist()
-        cropped = np.zeros((*wanted, masks.shape[2]), np.uint8)
+        return place_crop(sides, centre, shown, self._augment.margin)
+
+    def _cut(self, image_id: str, places: Sequence[np.ndarray], wanted: np.ndarray) -> Pair:
+        """Cut rows and columns out of an image and its masks, and resize them to the shape `wanted`."""
+        image, masks = self.pictures.read(image_id), self.pictures.draw(image_id)
+        shape = wanted.astype(int).tolist()
+        cropped = np.zeros((*shape, masks.shape[2]), np.uint8)
         # Absent classes stay 0: cutting their empty channels would be most of the work.
-        present = [class_id - 1 for class_id in runs]
-        if present:
-            cut = masks[:, :, present][rows][:, columns]
-            cropped[:, :, present] = resize_masks(cut, wanted).reshape(*wanted, -1)
-        return resize_image(image[rows][:, columns], wanted), cropped
+        for channel in (class_id - 1 for class_id in self.pictures.runs[image_id]):
+            cut = _take(masks[:, :, channel : channel + 1], *places)
+            cropped[:, :, channel] = resize_masks(cut, shape)[:, :, 0]
+        return resize_image(_take(image, *places), shape), cropped
 
 
 class CapstoneSequence(DefectSequence):
@@ -201,24 +239,43 @@ class ValidationSequence(keras.utils.Sequence):
         return _stack((cut_tile(read(i), at, shape), cut_tile(draw(i), at, shape)) for i, at in parts)
 
 
-def make_sequences(run: Experiment, split: Split) -> tuple[DefectSequence, ValidationSequence]:
-    """Make the Sequences of an experiment's training part and of its validation fold.
+def make_sequences(run: Experiment, split: Split) -> tuple[DefectSequence, ValidationSequence | None]:
+    """Make the Sequences of a split's training part and of its validation part, None where it has none.
 
     Raises:
         DefectmillError: one of them has no images; or classes overlap, and the head is multiclass.
     """
     if run.model.head == "multiclass":
         refuse_overlaps(split.labels)
-    how = run.input / "train_images", run.info.n_classes, run.data
-    train, check = (Pictures(split.labels, images, *how) for images in (split.train, split.validation))
+    how = split.folder, run.info.n_classes, run.data
     training, tiles = run.training, run.predict.tiles
     kind = CapstoneSequence if run.data.mode == "capstone" else DefectSequence
-    sequence = kind(train, training.batch_size, run.seed, training.steps, training.epochs)
+    epochs = training.last_fit if run.network == "last" else training.epochs
+    train = Pictures(split.labels, split.train, *how)
+    sequence = kind(train, training.batch_size, run.seed, training.steps, epochs)
+    if split.validation.empty:
+        return sequence, None
+    check = Pictures(split.labels, split.validation, *how)
     return sequence, ValidationSequence(check, training.batch_size, tiles.shape if tiles else None)
 
 
+def _draw(parts: list[list[str]], rng: np.random.Generator) -> str:
+    """Draw a part, then one of its images; a choice of one leaves `rng` as it is."""
+    part = parts[rng.integers(len(parts))]
+    return part[rng.integers(len(part))]
+
+
+def _take(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Take rows and columns as `array[rows][:, columns]`: a view where they stand side by side."""
+    top, left = rows.min(), columns.min()
+    part = array[top : rows.max() + 1, left : columns.max() + 1]
+    if part.shape[:2] == (len(rows), len(columns)):
+        return part
+    return part[rows - top][:, columns - left]
+
+
 def _stack(pairs: Iterable[Pair]) -> Pair:
-    images, masks = (np.stack(arrays).astype(np.float32) for arrays in zip(*pairs, strict=True))
+    images, masks = (np.stack(arrays, dtype=np.float32) for arrays in zip(*pairs, strict=True))
     return images, masks
 
 

@@ -78,22 +78,31 @@ def plot_classes_per_image(images: pd.DataFrame) -> Figure:
 
 
 @styled
-def plot_split(images: pd.DataFrame, validation_fold: int, n_test: int, info: DatasetInfo) -> Figure:
-    """Plot how many images train, validate and test, and how these parts share the classes."""
-    inside = images["fold"] == validation_fold
-    parts = {"training": images[~inside], "validation fold": images[inside]}
+def plot_split(images: pd.DataFrame, validation_fold: int | str, n_test: int, info: DatasetInfo) -> Figure:
+    """Plot how many images train, validate and test, and how these parts share the classes.
+
+    Where every fold validates in turn the parts are the folds, and what always trains.
+    """
+    if validation_fold == "every":
+        names = images["fold"].map(lambda fold: f"fold {fold}" if fold >= 0 else "always trains")
+        n = names.nunique()
+        shades = [to_rgba(BLUE, 1 - 0.8 * k / n) for k in range(n)]
+    else:
+        names = (images["fold"] == validation_fold).map({False: "training", True: "validation fold"})
+        shades = [to_rgba(GREY), to_rgba(BLUE)]
+    parts = {name: images[names == name] for name in sorted(names.unique())}
     counts = pd.DataFrame({name: _count_classes(part, info) for name, part in parts.items()})
     sizes = pd.Series({name: len(part) for name, part in parts.items()})
-    figure, (upper, lower) = _stack(1.1, 0.42 * len(counts))
-    _draw_bars(upper, pd.Series({**sizes, "test": n_test}), [GREY, BLUE, to_rgba(GREY, 0.5)], "{:,.0f}")
-    (100 * counts / sizes.clip(lower=1)).plot.barh(ax=lower, color=[GREY, BLUE], width=0.8, legend=False)
+    figure, (upper, lower) = _stack(0.37 * (1 + len(parts)), 0.21 * len(parts) * len(counts))
+    _draw_bars(upper, pd.Series({**sizes, "test": n_test}), [*shades, to_rgba(GREY, 0.5)], "{:,.0f}")
+    (100 * counts / sizes.clip(lower=1)).plot.barh(ax=lower, color=shades, width=0.8, legend=False)
     for bars, name in zip(lower.containers, counts, strict=True):
         lower.bar_label(bars, [f"{n:,}" for n in counts[name]], padding=3)
     lower.invert_yaxis()
     lower.margins(x=0.1)
     lower.grid(axis="x")
     upper.set(title="The split", xlabel="images")
-    lower.set(title="Classes: training (grey) and validation (blue)", xlabel="share of the part's images [%]")
+    lower.set(title="Classes, in the colours of the parts", xlabel="share of the part's images [%]")
     return figure
 
 
@@ -142,7 +151,7 @@ def plot_history(history: pd.DataFrame, kept: int) -> Figure:
     epochs = history["epoch"] + 1
     for axes, (name, title) in zip(grid, titles.items(), strict=True):
         for key, label, colour in ((name, "training", GREY), (f"val_{name}", "validation fold", BLUE)):
-            if key in history:
+            if key in history and history[key].notna().any():  # a last fit validates on nothing
                 axes.plot(epochs, history[key], ".-", color=colour, label=label)
         axes.axvline(kept + 1, color=SOFT, linestyle=":", linewidth=1.2, label=f"kept: epoch {kept + 1}")
         axes.set_title(title)
@@ -151,6 +160,22 @@ def plot_history(history: pd.DataFrame, kept: int) -> Figure:
     grid[0].legend()
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
+    return figure
+
+
+@styled
+def plot_rates(table: pd.DataFrame, suggestion: float) -> Figure:
+    """Plot the losses of a learning-rate finder (rate, loss, smoothed), and the rate that it suggests."""
+    figure, (axes,) = _stack(2.4)
+    axes.plot(table["rate"], table["loss"], color=GREY, linewidth=1, label="of a batch")
+    axes.plot(table["rate"], table["smoothed"], color=BLUE, linewidth=2, label="smoothed")
+    axes.axvline(suggestion, color=SOFT, linestyle=":", linewidth=1.2, label=f"suggestion: {suggestion:.2g}")
+    axes.set(xscale="log", xlabel="learning rate [logarithmic]", ylabel="loss")
+    axes.set_title("Loss while the learning rate grows from step to step")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    axes.grid()
+    axes.legend()
     return figure
 
 
@@ -185,23 +210,26 @@ def plot_thresholds(table: pd.DataFrame, thresholds: Sequence[Any], info: Datase
     """Plot the gain of each class over threshold and minimum area; a frame marks the chosen one.
 
     Args:
-        table: the grid: ClassId, threshold, high_threshold, minimum_area, area_share, gain.
+        table: the grid: ClassId, threshold, high_threshold, minimum_area, calibrated, area_share, gain.
         thresholds: the chosen ones, one a class, with threshold, high_threshold and minimum_area.
     """
     keys = ["threshold", "high_threshold", "minimum_area"]
     figure, grid = _stack(*[0.24 * table["area_share"].nunique()] * info.n_classes)
     for axes, kind, chosen in zip(grid, info.classes, thresholds, strict=True):
         mine = table[table["ClassId"] == kind.id]
-        gains = mine.pivot_table("gain", "area_share", "threshold", "max")
+        gains = mine.pivot_table("gain", "area_share", "calibrated", "max")
         _shade_cells(axes, gains.rename("{:g}".format), "{:.2f}")
         title = "never predicted, no threshold gains"
         picked = mine[(mine[keys] == [getattr(chosen, key) for key in keys]).all(axis=1)]
         for row in picked[:1].itertuples():
-            place = gains.columns.get_loc(row.threshold), gains.index.get_loc(row.area_share)
+            place = gains.columns.get_loc(row.calibrated), gains.index.get_loc(row.area_share)
             axes.add_patch(plt.Rectangle(place, 1, 1, fill=False, ec=INK, linewidth=2, clip_on=False))
-            title = f"threshold {row.threshold:g}, high {row.high_threshold:g}, {row.minimum_area:,} pixels"
+            values = f"threshold {row.threshold:.3g}, high {row.high_threshold:.3g}"
+            title = f"{values}, {row.minimum_area:,} pixels"
         axes.set(title=f"{kind.title}: {title}", ylabel="minimum area\n[of median mask]")
-    axes.set_xlabel("threshold\nnumbers: score gained for each image with the class, plus micro Dice")
+    axes.set_xlabel(
+        "threshold, calibrated\nnumbers: score gained for each image with the class, plus micro Dice"
+    )
     return figure
 
 
@@ -221,26 +249,6 @@ def plot_confusion(counts: Any, info: DatasetInfo) -> Figure:
     _shade_cells(axes, pd.DataFrame(shares, labels, names), "{:.1f} %")
     axes.set(xlabel="predicted", ylabel="true", title="Share of each true class's pixels")
     axes.invert_yaxis()
-    return figure
-
-
-@styled
-def plot_precision_recall(curves: pd.DataFrame, info: DatasetInfo) -> Figure:
-    """Plot the curve of each class (class, threshold, precision, recall), and lines of equal Dice."""
-    figure, axes = plt.subplots(figsize=(5, 5.4))
-    for dice in (0.2, 0.4, 0.6, 0.8):
-        recall = np.geomspace(dice / (2 - dice), 1, 100)
-        axes.plot(recall, dice * recall / (2 * recall - dice), color=LINE, linewidth=1)
-        axes.text(1.03, dice / (2 - dice), f"Dice {dice}", color=SOFT, va="center")
-    dashes = ["-", "--", "-.", ":"] * info.n_classes
-    for kind, shade, dash in zip(info.classes, info.shades, dashes, strict=False):
-        mine = curves[curves["class"] == kind.name]
-        axes.plot(mine["recall"], mine["precision"], dash, color=shade, linewidth=2, label=kind.title)
-        half = mine.iloc[(mine["threshold"] - 0.5).abs().argsort()[:1]]
-        axes.plot(half["recall"], half["precision"], "o", color=shade, markeredgecolor=INK)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", title="Precision and recall; dot: threshold 0.5")
-    axes.set(xlabel="recall: share of true pixels found", ylabel="precision: share of predicted pixels right")
-    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -17,7 +17,14 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 
 from defectmill.dataset_info import DatasetInfo
-from defectmill.images import colours_from_masks, encode_image, overlay, read_image, resize_image
+from defectmill.images import (
+    colours_from_masks,
+    encode_image,
+    overlay,
+    read_image,
+    resize_image,
+    resize_masks,
+)
 from defectmill.labels import draw_masks, runs_by_image
 from defectmill.rle import mask_to_rle, rle_area
 from defectmill.scores import dice_by_image
@@ -31,6 +38,9 @@ MOST_BYTES = 12_000_000  # of a gallery, so that a page with it stays below 15 M
 # Blue and orange are told apart by every kind of colour vision.
 DIFFERENCE = {"hit": (120, 200, 170), "missed": (255, 140, 0)}
 DIFFERENCE |= {"false alarm": (60, 130, 246), "wrong class": (214, 60, 200)}
+OUTLINES = {"labelled": DIFFERENCE["missed"], "predicted": DIFFERENCE["false alarm"]}
+OUTLINED = 320  # pixels of the longer side of a picture with them
+CONTEXT = 16  # pixels around a suspicious label, at least; else half its size
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,39 @@ def show_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]], titles: Sequence[
     pictures = list(chain(*pairs))
     n = 2 * _columns(pictures, 2)
     return show_pictures(_rows(pictures, n), _rows(list(chain(*titles)), n))
+
+
+@styled
+def show_suspects(
+    folder: Path, suspects: pd.DataFrame, labels: pd.DataFrame, predicted: pd.DataFrame, info: DatasetInfo
+) -> Figure:
+    """Show suspicious labels, three in a row: what is labelled and what is predicted, around each box.
+
+    Args:
+        folder: of the image files.
+        suspects: at least one row of `curation.suspects.rank_suspects`.
+        labels, predicted: label tables of (at least) the images of `suspects`.
+    """
+    pictures, titles, names = [], [], ["none", *info.class_names]
+    for row in suspects.itertuples():
+        image = read_image(folder / row.ImageId, 3)
+        height, width = row.bottom - row.top, row.right - row.left
+        margin = max(CONTEXT, height // 2, width // 2)
+        top, left = max(0, row.top - margin), max(0, row.left - margin)
+        window = np.s_[top : row.bottom + margin, left : row.right + margin]
+        pairs = (labels, row.ClassId), (predicted, row.PredictedClassId or row.ClassId)
+        drawn = [draw_masks(t, row.ImageId, image.shape[:2], info.n_classes)[:, :, c - 1] for t, c in pairs]
+        part, masks = image[window], np.dstack(drawn)[window]
+        # One size for all, so that outlines are as thick in a large box as in a small one.
+        shape = [max(1, round(side * OUTLINED / max(part.shape))) for side in part.shape[:2]]
+        shown = resize_image(part, shape), resize_masks(masks, shape)
+        pictures.append(overlay(*shown, [*OUTLINES.values()], opacity=0))
+        words = names[row.ClassId], f"predicted {names[row.PredictedClassId]}" * (row.kind == "wrong class")
+        titles.append(f"{row.kind} {row.suspicion:.2f}: {', '.join(filter(None, words))} {row.ImageId}")
+    figure = show_pictures(_rows(pictures, 3), _rows(titles, 3))
+    handles = [Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in OUTLINES.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
 
 
 def show_steps(

@@ -1,0 +1,53 @@
+"""Ensembles: experiments that train nothing and average the probabilities of others."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from defectmill import files
+from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
+
+
+def write_ensemble(members: Sequence[str], name: str) -> Path:
+    """Write the experiment file of an ensemble and return its path.
+
+    Raises:
+        ConfigError: fewer than two members, members that differ in dataset, seed or folds or are ensembles
+            themselves, no name, or the name of an experiment that is no ensemble.
+    """
+    if len(set(members)) < 2 or not name:
+        raise ConfigError('an ensemble needs EXPERIMENTS="<one> <another>" and NAME=<its own name>')
+    runs = [load_experiment(member) for member in members]
+    first, path = runs[0], files.ROOT / "notebooks" / "experiments" / f"{name}.yml"
+    for run in runs:
+        if run.members:
+            raise ConfigError(f"{run.name} is an ensemble itself: name its members {', '.join(run.members)}")
+        if (run.dataset, run.seed, run.labels) != (first.dataset, first.seed, first.labels):
+            raise ConfigError(f"{run.name} and {first.name} differ in dataset, seed or labels")
+    if name in list_experiments() and not load_experiment(name).members:
+        raise ConfigError(f"{path} is an experiment of its own: choose another NAME")
+    values = {"dataset": first.dataset, "seed": first.seed, "members": list(members)}
+    values["labels"] = first.labels.model_dump()
+    head = f"# What: the mean probabilities of {' and '.join(members)}.\n# Command: make EXPERIMENT={name}\n"
+    files.write_if_changed(path, head + yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def read_members(run: Experiment) -> dict[str, dict]:
+    """Read what the networks of an ensemble's members were trained on: {"<member> <network>": note}.
+
+    Raises:
+        ConfigError: a member that is not trained, or whose folds are not those of the ensemble.
+    """
+    notes: dict[str, dict] = {}
+    for part in run.parts if run.members else []:
+        trained = json.loads(part.require(part.output / "networks.json", "train").read_text())
+        mine, theirs = (files_of.output / "images.csv" for files_of in (run, part))
+        if mine.read_bytes() != theirs.read_bytes():
+            raise ConfigError(
+                f"{mine} and {theirs} differ: `make labels EXPERIMENT={part.name}`, then train it"
+            )
+        notes |= {f"{part.name} {network}": note for network, note in trained.items()}
+    return notes
