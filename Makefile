@@ -7,7 +7,7 @@ RAW ?=
 VENV ?= .venv
 PYTHON ?= python3
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)
-DATASET ?= $(if $(YML),$(shell sed -n 's/^dataset: *\([^ ]*\).*/\1/p' $(YML)))
+DATASET ?= $(or $(patsubst dataset=%,%,$(filter dataset=%,$(SET))),$(if $(YML),$(shell sed -n 's/^dataset: *\([^ ]*\).*/\1/p' $(YML))))
 
 IN := input/$(DATASET)
 O := output/$(EXPERIMENT)
@@ -40,7 +40,8 @@ A ?=
 B ?=
 OUT ?=
 BUDGET ?= 30min
-.PHONY: all env input eda labels train predict report infer test test-all lint augment ablation ensemble import-config site results compare cost rates plan lab list help clean lock FORCE
+AGREEMENT ?= 0.8
+.PHONY: all env input eda labels train predict report infer test test-all lint augment pseudo ablation ensemble import-config site results compare cost rates plan lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -51,7 +52,9 @@ endif
 WORDS := $(addprefix $S/,rle.py labels.py images.py)
 CURATION := $(wildcard $S/curation/*.py) $S/scores.py
 TRAINING := $(wildcard $S/models/*.py $S/training/*.py) $(addprefix $S/prediction/,tiles.py inference.py postprocess.py)
+TRAINING += $S/evaluation/provenance.py
 PREDICTION := $(wildcard $S/prediction/*.py) $(addprefix $S/,scores.py submission.py) $(addprefix $S/evaluation/,counts.py metrics.py)
+PREDICTION += $(addprefix $S/curation/,duplicates.py suspects.py)
 EVALUATION := $(wildcard $S/evaluation/*.py $S/evaluation/templates/* $S/evaluation/templates/*/*)
 DRAWING := $(wildcard $S/viz/*) $S/scores.py
 
@@ -91,14 +94,16 @@ $(O)/leaks.csv: notebooks/02_labels.ipynb $(WORDS) $(CURATION) $(K)/labels.json 
 
 $(O)/images.csv $(O)/labels.csv: $(O)/leaks.csv ;
 
-$(O)/networks.json: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv
+# The labels of the test part count for a last fit alone; an ensemble asks its members each time.
+$(O)/networks.json: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv \
+  $(wildcard $(IN)/solution.csv $(O)/test_images.csv) $(if $(YML),$(if $(shell grep -l '^members:' $(YML)),FORCE))
 	@$(RUN) train "$(EXPERIMENT)" --set="$(SET)"
 
 submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/networks.json
 	@$(NOTEBOOK)
 	@cp $(K)/set.txt $(K)/predicted.txt
 
-$(O)/report.html: notebooks/05_report.ipynb $(EVALUATION) $(DRAWING) $(CURATION) $S/submission.py submissions/$(EXPERIMENT).csv
+$(O)/report.html: notebooks/05_report.ipynb $(wildcard $(O)/ablation.csv) $(EVALUATION) $(DRAWING) $(CURATION) $S/submission.py submissions/$(EXPERIMENT).csv
 	@$(NOTEBOOK)
 
 ## ablation: what each setting of notebooks/ablations/EXPERIMENT.yml is worth, an arm each; goes on where it stopped
@@ -154,6 +159,11 @@ lint: $(VENV)/.installed
 ## augment: input/<dataset>-augmented, transformed copies of the training images; TRANSFORMS="elastic shear"
 augment: $(IN)/dataset.json
 	@$(RUN) augment "$(DATASET)" $(TRANSFORMS)
+
+## pseudo: input/<dataset>-pseudo, with images of IMAGES=<folder> that the fold networks label alike
+# By the settings that the networks were last made with, as infer.
+pseudo: $(VENV)/.installed
+	@$(RUN) pseudo "$(EXPERIMENT)" --set="$(or $(strip $(SET)),$(shell cat $(K)/predicted.txt 2>/dev/null))" --images="$(IMAGES)" --agreement="$(AGREEMENT)"
 
 ## import-config: CONFIG=<train_eval_infer.config of FlexUNet> becomes an experiment
 import-config: $(VENV)/.installed

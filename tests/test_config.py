@@ -345,11 +345,12 @@ def stage_files(overrides: dict) -> dict[str, tuple[str, int]]:
     ("setting", "value", "stages"),
     [
         ("labels.n_folds", 3, {"labels.json"}),
-        ("labels.validation_fold", "every", {"labels.json", "train.json"}),
+        ("labels.validation_fold", 1, {"labels.json", "train.json"}),
+        ("labels.seed", 4, {"labels.json"}),
         ("training.epochs", 3, {"train.json"}),
         ("data.scale", 0.5, {"train.json"}),
         ("predict.thresholds", [0.5], {"predict.json"}),
-        ("seed", 4, {"labels.json", "train.json"}),
+        ("seed", 4, {"train.json"}),
         ("about", "words", set()),
     ],
 )
@@ -359,3 +360,88 @@ def test_a_setting_reaches_its_stage_and_leaves_the_files_of_others_untouched(wr
     assert before.keys() == {"labels.json", "train.json", "predict.json"}
     assert {name for name in before if before[name] != after[name]} == stages
     assert {name for name in before if before[name][0] != after[name][0]} == stages
+
+
+@pytest.mark.parametrize(
+    ("settings", "networks", "test", "infer", "folders"),
+    [
+        ({}, ["fold_0"], ["fold_0"], ["fold_0"], ["."]),
+        ({"labels.validation_fold": 1}, ["fold_1"], ["fold_1"], ["fold_1"], ["."]),
+        ({"training.last_fit": 2}, ["fold_0", "last"], ["fold_0", "last"], ["last"], ["fold_0", "."]),
+        (
+            {"labels.validation_fold": "every"},
+            ["fold_0", "fold_1"],
+            ["fold_0", "fold_1"],
+            ["fold_0", "fold_1"],
+            ["fold_0", "fold_1"],
+        ),
+        (
+            {"labels.validation_fold": "every", "training.last_fit": 2},
+            ["fold_0", "fold_1", "last"],
+            ["fold_0", "fold_1", "last"],
+            ["last"],
+            ["fold_0", "fold_1", "."],
+        ),
+    ],
+)
+def test_folds_and_last_fit_say_which_networks_there_are_and_what_each_predicts(
+    write, settings, networks, test, infer, folders
+):
+    write("dataset: sample\nlabels: {n_folds: 2}\ntraining: {schedule: {name: cosine}, keep: last}\n")
+    run = load_experiment("mine", settings)
+    assert list(run.networks) == networks
+    assert list(run.test_networks()) == test
+    assert list(run.infer_networks) == infer
+    assert [run.network_folder(name) for name in networks] == [run.output / folder for folder in folders]
+    # Where the labels of the test part are at hand, what has seen them does not predict it.
+    run.input.mkdir(parents=True)
+    (run.input / "solution.csv").touch()
+    assert list(run.test_networks()) == [name for name in networks if name != "last"]
+
+
+def test_a_network_that_the_experiment_does_not_have_is_refused(write):
+    write("dataset: sample\n")
+    with pytest.raises(ConfigError, match="network 'fold_3' is none of fold_0"):
+        load_experiment("mine", {"network": "fold_3"})
+
+
+def test_a_last_fit_has_no_validation_that_could_reduce_its_rate(write):
+    write("dataset: sample\ntraining: {last_fit: 3}\n")
+    with pytest.raises(ConfigError, match=r"schedule\.name=reduce needs: choose cosine"):
+        load_experiment("mine")
+
+
+def test_an_arm_of_an_ablation_writes_into_a_folder_of_its_own(write):
+    write("dataset: sample\n")
+    run, arm = load_experiment("mine"), load_experiment("mine", {"variant": "lite2"})
+    assert arm.output == run.output / "ablation" / "lite2"
+    assert arm.submission.parent == arm.output
+
+
+@pytest.mark.parametrize(
+    "more", ["keep: last", "schedule: {name: cosine}", "keep: last, schedule: {name: reduce}"]
+)
+def test_folds_that_are_measured_choose_neither_epoch_nor_rate(write, more):
+    write(f"dataset: sample\nlabels: {{validation_fold: every}}\ntraining: {{{more}}}\n")
+    assert refusal().endswith(
+        "labels.validation_fold=every measures each fold, so none may choose an epoch or a rate: set "
+        "training.keep=last and training.schedule.name=cosine"
+    )
+
+
+def test_a_command_s_settings_are_refused_in_a_file(write):
+    for setting in ("network: fold_0", "variant: lite2"):
+        write(f"dataset: sample\n{setting}\n")
+        assert "a command gives it" in refusal()
+
+
+def test_a_loss_is_given_as_a_whole(write):
+    write("dataset: sample\ntraining: {loss: {focal: 2, dice: 1}}\n")
+    assert load_experiment("mine", {"training": {"loss": {"lovasz": 1}}}).training.loss == {"lovasz": 1}
+    assert load_experiment("mine", {"training.loss.focal": 3}).training.loss == {"focal": 3, "dice": 1}
+
+
+def test_parts_are_balanced_among_images_that_are_drawn(write):
+    write("dataset: sample\ndata: {balance: part}\n")
+    assert "'data.balance' does not apply where images are shown once each: set training.steps" in refusal()
+    assert load_experiment("mine", {"training.steps": 3}).data.balance == "part"

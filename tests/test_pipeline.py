@@ -14,7 +14,7 @@ from defectmill.labels import read_labels
 from fake_competition import EXPERIMENT, write_fake_competition
 
 FOLDS = EXPERIMENT.replace("n_folds: 2", "n_folds: 2, validation_fold: every").replace(
-    "epochs: 1,", "epochs: 1, last_fit: 1, schedule: {name: cosine},"
+    "epochs: 1,", "epochs: 1, last_fit: 1, keep: last, schedule: {name: cosine},"
 )
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
@@ -107,6 +107,35 @@ def test_every_fold_has_its_network_and_a_last_one_learns_from_the_test_part_too
     told = make(project, "train", "EXPERIMENT=folds")
     assert [name for name in notes if f"network {name} stands" in told] == ["fold_0", "last"]
     assert (output / "fold_1" / "model.keras").is_file()
+
+
+def test_an_ablation_trains_what_differs_and_goes_on_where_it_stopped(project, first_run):
+    arms = project / "notebooks" / "ablations" / "fake.yml"
+    arms.write_text(
+        "flips: {predict.flips: [vertical]}\nwide: {model.widths: [6, 8]}\nfrozen: {model.frozen: 3}\n"
+    )
+    told = make(project, "ablation", "EXPERIMENT=fake")
+    assert "frozen is left out" in told
+    table = pd.read_csv(project / "output" / "fake" / "ablation.csv")
+    assert table["arm"].tolist() == ["baseline", "flips", "wide"]
+    # Flips predict with the networks of the baseline; other widths are trained.
+    assert told.count("03_train fake: Train") == 2
+    assert "network fold_0 stands" in told
+    again = make(project, "ablation", "EXPERIMENT=fake")
+    assert "03_train" not in again
+    assert "04_predict" not in again
+
+
+def test_an_ensemble_is_an_experiment_that_predicts_by_the_networks_of_others(project, first_run):
+    (project / "notebooks" / "experiments" / "other.yml").write_text(EXPERIMENT.replace("[4, 8]", "[6, 8]"))
+    make(project, "EXPERIMENT=other")
+    told = make(project, "ensemble", "EXPERIMENTS=fake other", "NAME=both")
+    assert "03_train" not in told
+    output = project / "output" / "both"
+    assert set(json.loads((output / "networks.json").read_text())) == {"fake fold_0", "other fold_0"}
+    assert (output / "report.html").is_file()
+    told = make(project, "infer", "EXPERIMENT=both", "IMAGES=input/fake/test_images", "OUT=output/both-found")
+    assert "networks: 2" in told
 
 
 def test_a_second_make_runs_nothing(project, first_run):

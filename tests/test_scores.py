@@ -108,5 +108,5 @@ def test_worst_image_comes_first_and_clean_ones_are_out():
 
 
 def test_tables_of_other_length_are_refused():
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="same rows"):
         count_runs(TRUTH, GUESS.iloc[:-1])

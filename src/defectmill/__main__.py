@@ -14,13 +14,15 @@ from typing import Any
 
 from defectmill import files
 from defectmill.config import ConfigError, Experiment, load_experiment, parse_overrides, write_stage_settings
-from defectmill.evaluation import results
+from defectmill.evaluation import provenance, results
 from defectmill.files import DefectmillError
 
 # Imports of a command stand in its function: `make list` must not wait for papermill or TensorFlow.
 Argument = tuple[str, dict[str, Any]]
 EXPERIMENT: Argument = ("experiment", {})
 OVERRIDES: Argument = ("--set", {"default": "", "help": "setting=value ..."})
+IMAGES: Argument = ("--images", {"default": "", "help": "a folder"})
+AGREEMENT: Argument = ("--agreement", {"type": float, "default": 0.8, "help": "Dice of any two networks"})
 COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "input": ("make input/<dataset>", [("dataset", {}), ("--raw", {"default": ""})]),
     "settings": ("write the settings of each stage", [EXPERIMENT, OVERRIDES]),
@@ -28,11 +30,9 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES]),
     "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES]),
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
-    "infer": (
-        "masks of a folder of images",
-        [EXPERIMENT, OVERRIDES, ("--images", {"default": ""}), ("--out", {"default": ""})],
-    ),
+    "infer": ("masks of a folder of images", [EXPERIMENT, OVERRIDES, IMAGES, ("--out", {"default": ""})]),
     "augment": ("write transformed copies", [("dataset", {}), ("transforms", {"nargs": "*"})]),
+    "pseudo": ("add images labelled by the networks", [EXPERIMENT, OVERRIDES, IMAGES, AGREEMENT]),
     "cost": ("what a run would take", [EXPERIMENT, OVERRIDES]),
     "rates": ("learning-rate finder", [EXPERIMENT, OVERRIDES]),
     "plan": ("settings that fit a budget", [EXPERIMENT, OVERRIDES, ("--budget", {"default": "30min"})]),
@@ -61,6 +61,8 @@ def main(words: Sequence[str]) -> None:
     given = parser.parse_args(words)
     if hasattr(given, "set"):
         run = load_experiment(given.experiment, parse_overrides(given.set))
+        if run.members and given.command in ("cost", "plan", "rates", "ablation"):
+            raise ConfigError(f"{run.name} is an ensemble, it trains nothing: name one of its members")
     match given.command:
         case "input":
             from defectmill.datasets.prepare import prepare
@@ -85,6 +87,15 @@ def main(words: Sequence[str]) -> None:
 
             made = write_augmented(given.dataset, given.transforms)
             print(f'{made}: train on it with SET="dataset={made.name}"')
+        case "pseudo":
+            from defectmill.curation.folds import find_relatives
+            from defectmill.prediction.pseudo import write_pseudo
+
+            with divert_stderr(run.output / "pseudo.log"):
+                made = write_pseudo(run, given.images, given.agreement, find_relatives)
+            kept = [word for word in given.set.split() if not word.startswith("dataset=")]
+            for part in run.load_parts():
+                print(f'make EXPERIMENT={part.name} SET="{" ".join([*kept, f"dataset={made.name}"])}"')
         case "cost":
             with divert_stderr(run.output / "cost.log"):
                 from defectmill.training.cost import print_cost
@@ -139,15 +150,15 @@ def run_notebook(name: str, run: Experiment, values: dict) -> None:
     values, found = {"experiment": run.name, **values}, set(papermill.inspect_notebook(str(source)))
     if found != set(values):
         raise SystemExit(f"error: {source}: parameters are {sorted(found)}, not {sorted(values)}")
-    of_fold = "" if run.training_folder == run.output or name != "03_train" else f"_{run.network}"
-    executed = run.output / "notebooks" / f"{name}{of_fold}.ipynb"
+    step = provenance.step_of(run) if name == "03_train" else name
+    executed = run.output / "notebooks" / f"{step}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     files.set_unattended()
     if sys.stdout.isatty():  # the training shows its progress there
         os.environ["DEFECTMILL_TERMINAL"] = os.ttyname(sys.stdout.fileno())
     logging.getLogger("papermill").setLevel(logging.WARNING)  # what cells print comes by stdout_file
     started, clock = time.time(), time.perf_counter()
-    print(f"{name}{of_fold} {run.name}: {title}", flush=True)
+    print(f"{step} {run.name}: {title}", flush=True)
     log = executed.with_suffix(".log")
     try:
         with divert_stderr(log):
@@ -183,35 +194,27 @@ def run_notebook(name: str, run: Experiment, values: dict) -> None:
 def train(run: Experiment, overrides: dict) -> None:
     """Run 03 for each network of an experiment, and write networks.json: what each was trained on.
 
-    Of several networks those stay that settings, labels and code would make again; so a training that was
-    stopped goes on with the network that it had begun.
+    Those stay that settings, labels and code would make again; so a training that was stopped goes on with
+    the network that it had begun.
     """
-    from defectmill.evaluation.provenance import hash_training
-    from defectmill.labels import load_split
     from defectmill.prediction.ensemble import read_members
 
     notes = read_members(run)
     for network in () if run.members else run.networks:
         one = run.model_copy(update={"network": network})
-        split, stamp = load_split(run, network), one.training_folder / "trained.json"
-        note = {
-            "images": len(split.train),
-            "validation": len(split.validation),
-            "made_from": hash_training(one),
-        }
-        stands = stamp.is_file() and json.loads(stamp.read_text()) == note
-        if (
-            (len(run.networks) > 1 or run.variant)
-            and stands
-            and (one.training_folder / "model.keras").is_file()
-        ):
+        stamp = one.training_folder / "trained.json"
+        note = json.loads(stamp.read_text()) if stamp.is_file() else {}
+        has_network = (one.training_folder / "model.keras").is_file()
+        if has_network and note.get("made_from") == provenance.hash_training(one):
             print(f"03_train {run.name}: network {network} stands")
         else:
             run_notebook("03_train", one, {"overrides": {**overrides, "network": network}})
-            files.write_if_changed(stamp, json.dumps(note) + "\n")
+            note = json.loads(stamp.read_text())
         notes[network] = note
-    with files.write_atomically(run.output / "networks.json") as part:
-        part.write_text(json.dumps(notes, indent=1) + "\n")
+    path, text = run.output / "networks.json", json.dumps(notes, indent=1) + "\n"
+    files.write_if_changed(path, text)
+    if not run.members:  # an ensemble asks at every make, and its masks change with its members alone
+        path.touch()
 
 
 def run_ablation(run: Experiment, overrides: dict) -> None:
@@ -224,6 +227,8 @@ def run_ablation(run: Experiment, overrides: dict) -> None:
         try:
             arm = load_experiment(run.name, values)
         except ConfigError as error:
+            if "does not apply" not in str(error):
+                raise
             print(f"{name} is left out: {error}")
             continue
         if name == ablation.BASELINE:

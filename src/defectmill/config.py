@@ -24,6 +24,7 @@ from defectmill.settings import (
     ModelSettings,
     NotNegative,
     PredictSettings,
+    ReduceSchedule,
     ScheduleSettings,
     Settings,
     TrainingSettings,
@@ -71,8 +72,8 @@ class Experiment(Settings):
     training: TrainingSettings = TrainingSettings()
     predict: PredictSettings = PredictSettings()
     members: tuple[str, ...] = ()  # of an ensemble, which averages their probabilities and trains nothing
-    variant: str = ""  # an arm of an ablation, which has its own folder; a command gives it
-    network: str = ""  # of several networks the one that 03 trains, of `networks`; a command gives it
+    variant: str = ""  # make ablation gives the name of the arm that runs: it writes into a folder of its own
+    network: str = ""  # make train gives the name of the network to train, where there are several
     info: Annotated[DatasetInfo, Field(exclude=True)]
 
     @model_validator(mode="after")
@@ -81,8 +82,17 @@ class Experiment(Settings):
             raise ValueError(f"network {self.network!r} is none of {', '.join(self.networks)}")
         return self
 
-    @property
-    def parts(self) -> list["Experiment"]:
+    @model_validator(mode="after")
+    def _folds_choose_no_epoch(self) -> "Experiment":
+        chooses = self.training.keep == "best" or isinstance(self.training.schedule, ReduceSchedule)
+        if self.labels.validation_fold == "every" and not self.members and chooses:
+            raise ValueError(
+                "labels.validation_fold=every measures each fold, so none may choose an epoch or a rate: set "
+                "training.keep=last and training.schedule.name=cosine"
+            )
+        return self
+
+    def load_parts(self) -> list["Experiment"]:
         """The experiments whose networks predict: the members, or itself."""
         return [load_experiment(name) for name in self.members] or [self]
 
@@ -97,7 +107,6 @@ class Experiment(Settings):
         """Names of all networks, in the order in which they are trained: last is that of the last fit."""
         return (*self.fold_networks, "last") if self.training.last_fit else self.fold_networks
 
-    @property
     def test_networks(self) -> tuple[str, ...]:
         """Names of those that predict the test images: none that may have seen their labels."""
         return self.fold_networks if (self.input / "solution.csv").is_file() else self.networks
@@ -163,13 +172,13 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
         raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds {type(values).__name__}, not settings")
+    file_keys = set(values)
     flat, choices = _flatten(overrides or {}), [f"{s}.{choice}" for s, (choice, _) in CHOICES.items()]
     for key in sorted(flat, key=lambda key: key not in choices):  # what a choice drops is set after it
         set_value(values, key, flat[key])
-    for given in values.keys() & {"name", "info"}:
-        raise ConfigError(
-            f"{path}: setting {given!r} = {values[given]!r}: the file's name or its dataset gives it"
-        )
+    for given in (values.keys() & {"name", "info"}) | (file_keys & {"network", "variant"}):
+        by = "the file's name, its dataset or a command gives it"
+        raise ConfigError(f"{path}: setting {given!r} = {values[given]!r}: {by}")
     if not isinstance(values.get("dataset"), str):
         raise ConfigError(f"{path}: setting 'dataset' = {values.get('dataset')!r}: not the name of a dataset")
     try:
@@ -179,12 +188,15 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
         raise ConfigError(f"{path}: {'; '.join(map(_explain, error.errors()))}") from error
     except DefectmillError as error:
         raise ConfigError(f"{path}: {error}") from error
-    once = not isinstance(experiment.data, CropData) and not experiment.training.steps
-    if once and "defect_share" in experiment.data.model_fields_set:
+    each_once = not isinstance(experiment.data, CropData) and not experiment.training.steps
+    if each_once and "defect_share" in experiment.data.model_fields_set:
         raise ConfigError(
             f"{path}: setting 'data.defect_share' does not apply where whole images are shown once each; "
             "it applies with data.mode=crop or training.steps > 0"
         )
+    if experiment.data.balance == "part" and not experiment.training.steps:
+        once = "does not apply where images are shown once each: set training.steps"
+        raise ConfigError(f"{path}: setting 'data.balance' {once}")
     return experiment
 
 
@@ -225,7 +237,7 @@ def write_stage_settings(experiment: Experiment) -> None:
     shared = {"dataset": experiment.dataset, "seed": experiment.seed}
     settings = experiment.model_dump(mode="json")
     stages = {
-        "labels": {**shared, "labels": settings["labels"]},
+        "labels": {"dataset": experiment.dataset, "labels": settings["labels"]},
         "train": {
             **shared,
             "validation_fold": experiment.labels.validation_fold,
@@ -242,7 +254,8 @@ def _flatten(overrides: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in overrides.items():
         name = f"{above}{key}"
-        flat |= _flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        is_section = isinstance(value, Mapping) and name != "training.loss"  # a loss is given as a whole
+        flat |= _flatten(value, f"{name}.") if is_section else {name: value}
     return flat
 
 
@@ -254,6 +267,8 @@ def _explain(offence: Any) -> str:
         if ".".join(place[:depth]) == section and len(place) > depth:
             chosen = place.pop(depth)  # pydantic names the chosen class there
     name = ".".join(place)
+    if not name and offence["type"] == "value_error":  # settings that do not fit one another
+        return str(offence["ctx"]["error"])
     above, _, last = name.rpartition(".")
     if name in RENAMED:
         return f"setting {name!r} is now {RENAMED[name]!r}"

@@ -241,8 +241,9 @@ class Split:
     folder: Path
 
     def labels_of(self, images: pd.DataFrame) -> pd.DataFrame:
-        """The label table of some of the images."""
-        return self.labels[self.labels["ImageId"].isin(images["ImageId"])]
+        """The label table of some of the images, in their order."""
+        rows = self.labels.set_index("ImageId").loc[images["ImageId"].drop_duplicates()]
+        return rows.reset_index()
 
 
 def load_split(run: Experiment, network: str = "") -> Split:

@@ -75,8 +75,10 @@ def count_pixels(truth: np.ndarray, predicted: np.ndarray) -> Counts:
 
 
 def count_runs(truth: pd.DataFrame, predicted: pd.DataFrame) -> Counts:
-    """As `count_pixels`, from two label tables of the same (image, class) rows in one order."""
-    n_classes = int(truth["ClassId"].max())
+    """As `count_pixels`, from two label tables; DefectmillError unless their rows are the same, in order."""
+    n_classes, pair = int(truth["ClassId"].max()), ["ImageId", "ClassId"]
+    if not np.array_equal(truth[pair].to_numpy(), predicted[pair].to_numpy()):
+        raise DefectmillError("truth and prediction must have the same rows (ImageId, ClassId) in one order")
     pairs = zip(truth["EncodedPixels"], predicted["EncodedPixels"], strict=True)
     rows = [(intersect_rles(t, p), rle_area(t), rle_area(p)) for t, p in pairs]
     both, true, guessed = np.array(rows, np.int64).reshape(-1, n_classes, 3).transpose(2, 0, 1)

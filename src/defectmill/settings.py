@@ -30,6 +30,7 @@ class LabelSettings(Settings):
 
     n_folds: Annotated[int, Field(ge=2)] = 5
     validation_fold: NotNegative | Literal["every"] = 0
+    seed: NotNegative = 0  # of the folds: the same for all seeds of a training, which then can be compared
 
     @model_validator(mode="after")
     def _validation_fold_exists(self) -> "LabelSettings":
@@ -46,7 +47,8 @@ class _Data(Settings):
     images: Literal["all", "defects"] = "all"  # which train
     defect_share: Share = 0.8  # of what training shows: so much holds a defect
     augment: str = "flips"
-    # Of a class, an image is drawn; part: first a part, all images of a group, then one of its images.
+    # What training shows: images of each class equally often; or parts (groups of images) of each class
+    # equally often, so that a part seen in forty exposures counts as much as one seen once.
     balance: Literal["class", "part"] = "class"
 
 

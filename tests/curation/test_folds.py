@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.curation.folds import ALWAYS_TRAINS, assign_folds
+from defectmill.curation.folds import ALWAYS_TRAINS, assign_folds, find_relatives
 from defectmill.files import DefectmillError
+from defectmill.images import read_image, write_image
+from fake_competition import make_info
 
 
 def image_table(n_groups: int, per_group: int = 3) -> pd.DataFrame:
@@ -70,3 +72,74 @@ def test_the_only_group_of_a_class_always_trains():
 def test_fewer_groups_than_folds_is_refused():
     with pytest.raises(DefectmillError, match=re.escape("4 folds need as many groups; there are 3")):
         assign_folds(image_table(3), 4, seed=0)
+
+
+def test_pseudo_labels_and_their_copies_always_train_and_the_other_folds_are_as_without_them():
+    images = image_table(24)
+    alone = assign_folds(images, 4, seed=3)
+    names = ["pseudo__a.png", "elastic__pseudo__a.png.png", "pseudo__b.png", "pseudo__c.png"]
+    more = pd.DataFrame({"ImageId": names, "group": [24, 24, 25, 26], "classes": ["1", "1", "7", ""]})
+    places = [0, 5, 30, 72]  # among the others, not after them
+    mixed = pd.DataFrame(np.insert(images.to_numpy(object), places, more, axis=0), columns=images.columns)
+    folds = assign_folds(mixed.astype({"group": int}), 4, seed=3)
+    is_new = mixed["ImageId"].isin(names)
+    assert is_new.sum() == 4
+    assert (folds[is_new] == ALWAYS_TRAINS).all()
+    np.testing.assert_array_equal(folds[~is_new], alone)
+
+
+def test_a_name_that_only_holds_the_word_gets_a_fold():
+    images = image_table(6).assign(classes="")
+    renamed = images.assign(ImageId=[f"my_pseudo__{n}.png" for n in range(18)])
+    np.testing.assert_array_equal(assign_folds(renamed, 3, seed=0), assign_folds(images, 3, seed=0))
+
+
+def test_pseudo_labels_make_up_for_no_group():
+    images = image_table(4)
+    images.loc[9:, "ImageId"] = [f"pseudo__{n}.png" for n in range(3)]
+    with pytest.raises(DefectmillError, match="4 folds need as many groups; there are 3"):
+        assign_folds(images, 4, seed=0)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """One training and one test image, and in "new" a copy of each that is brighter, and one more."""
+    rng = np.random.default_rng(0)
+    for path in ("fake/train_images/a.png", "fake/test_images/b.png", "new/c.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / path, rng.integers(0, 200, (24, 40), np.uint8))
+    (tmp_path / "fake" / "solution.csv").touch()
+    for part, name in (("train", "a"), ("test", "b")):
+        brighter = read_image(tmp_path / "fake" / f"{part}_images" / f"{name}.png") + np.uint8(9)
+        write_image(tmp_path / "new" / f"like_{name}.png", brighter)
+    return tmp_path
+
+
+def relatives(folder, ids, **info):
+    return find_relatives(folder / "new", ids, folder / "fake", make_info().model_copy(update=info))
+
+
+def test_new_images_of_parts_that_train_or_are_scored_are_found(dataset):
+    ids = ["c.png", "like_a.png", "like_b.png"]
+    trained, scored = (f"of one group with a {kind} image" for kind in ("training", "test"))
+    assert relatives(dataset, ids) == {"like_a.png": trained, "like_b.png": scored}
+    (dataset / "fake" / "solution.csv").unlink()
+    assert relatives(dataset, ids) == {"like_a.png": trained}
+    assert relatives(dataset, []) == {}
+
+
+def test_the_reason_is_the_test_image_where_a_new_image_is_like_both(dataset):
+    (dataset / "fake" / "train_images" / "d.png").write_bytes(
+        (dataset / "fake" / "test_images" / "b.png").read_bytes()
+    )
+    assert relatives(dataset, ["like_b.png"]) == {"like_b.png": "of one group with a test image"}
+
+
+def test_an_equal_name_joins_only_where_names_tell_the_part(dataset):
+    for name in ("a.png", "a_2.png", "b.png"):
+        write_image(dataset / "new" / name, read_image(dataset / "new" / "c.png")[::-1])
+        assert relatives(dataset, [name]) == {}
+    found = relatives(dataset, ["a.png", "b.png", "c.png"], group_pattern=r"^([a-z])\.")
+    assert set(found) == {"a.png", "b.png"}
+    found = relatives(dataset, ["a_2.png", "c.png"], group_pattern=r"^([a-z])[_.]")
+    assert set(found) == {"a_2.png"}

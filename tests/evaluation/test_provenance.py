@@ -63,3 +63,65 @@ def test_a_run_is_described_without_loading_its_libraries(root, monkeypatch):
     assert facts["keras"].startswith("3.")
     assert "cores" in facts["machine"]
     assert yaml.safe_load(facts["settings"]) == run.model_dump(mode="json")
+
+
+@pytest.fixture
+def folds(root):
+    (root / "notebooks" / "experiments" / "folds.yml").write_text(
+        "dataset: sample\nlabels: {validation_fold: every, n_folds: 2}\n"
+        "training: {last_fit: 2, keep: last, schedule: {name: cosine}}\n"
+    )
+    (root / "notebooks" / "03_train.ipynb").write_text("{}")
+    run = load_experiment("folds")
+    run.output.mkdir(parents=True)
+    run.input.mkdir(parents=True)
+    for name in ("images.csv", "labels.csv", "test_images.csv"):
+        (run.output / name).write_text("ImageId,fold\na,0\n")
+    (run.input / "solution.csv").write_text("b")
+    return run
+
+
+def hashes(run, **settings) -> dict[str, str]:
+    run = load_experiment("folds", settings)
+    return {n: provenance.hash_training(run.model_copy(update={"network": n})) for n in run.networks}
+
+
+def test_a_network_is_trained_again_where_what_it_comes_from_changed(folds):
+    before = hashes(folds)
+    assert len(set(before.values())) == 3
+    for settings, again in (
+        ({"training.learning_rate": 0.5}, {"fold_0", "fold_1", "last"}),
+        ({"training.epochs": 7}, {"fold_0", "fold_1"}),  # the last fit has a length of its own
+        ({"training.last_fit": 7}, {"last"}),
+        ({"training.previews": 7}, {"fold_0", "fold_1"}),
+        ({"predict.objective": "dice", "about": "words"}, set()),
+    ):
+        now = hashes(folds, **settings)
+        assert {name for name in before if now[name] != before[name]} == again
+    (folds.input / "solution.csv").write_text("c")
+    now = hashes(folds)
+    assert {name for name in before if now[name] != before[name]} == {"last"}
+    # Other folds change what the fold networks learn from, and nothing of the last fit.
+    (folds.output / "images.csv").write_text("ImageId,fold\na,1\n")
+    assert {name for name in before if hashes(folds)[name] != now[name]} == {"fold_0", "fold_1"}
+    now = hashes(folds)
+    (folds.output / "labels.csv").write_text("c")
+    assert not set(hashes(folds).values()) & set(now.values())
+
+
+def test_an_arm_that_trains_alike_has_the_same_hash(folds):
+    arm = load_experiment("folds", {"variant": "flips", "predict.flips": ["horizontal"]})
+    arm.output.mkdir(parents=True)
+    for name in ("images.csv", "labels.csv"):
+        (arm.output / name).write_text("ImageId,fold\na,0\n")
+    one, other = (run.model_copy(update={"network": "fold_0"}) for run in (folds, arm))
+    assert provenance.hash_training(one) == provenance.hash_training(other)
+
+
+def test_the_report_tells_what_each_network_learned_from(folds):
+    notes = {"fold_0": {"images": 3, "validation": 2}, "last": {"images": 9, "validation": 0}}
+    (folds.output / "networks.json").write_text(json.dumps(notes))
+    assert provenance.describe_networks(folds) == (
+        "fold_0 learned from 3 images, 2 left out; last learned from 9 images, 0 left out; "
+        "the test part is predicted by fold_0, fold_1, make infer by last"
+    )

@@ -7,6 +7,7 @@ from defectmill.prediction.ensemble import read_members, write_ensemble
 from fake_competition import make_info
 
 FILE = "dataset: fake\nlabels: {n_folds: 3, validation_fold: every}\n"
+FILE += "training: {keep: last, schedule: {name: cosine}}\n"
 
 
 @pytest.fixture
@@ -14,8 +15,9 @@ def experiments(root):
     (root / "input" / "fake").mkdir(parents=True)
     (root / "input" / "fake" / "dataset.json").write_text(json.dumps(make_info().model_dump()))
     folder = root / "notebooks" / "experiments"
-    for name, more in (("a", ""), ("b", "data: {scale: 0.5}\n"), ("seeded", "seed: 4\n")):
+    for name, more in (("a", ""), ("b", "data: {scale: 0.5}\n"), ("seeded", "")):
         (folder / f"{name}.yml").write_text(FILE + more)
+    (folder / "seeded.yml").write_text(FILE.replace("n_folds: 3", "n_folds: 3, seed: 4"))
     (folder / "road.yml").write_text(FILE.replace("fake", "crack"))
     return folder
 
@@ -24,8 +26,8 @@ def test_an_ensemble_is_an_experiment_with_the_folds_of_its_members(experiments)
     path = write_ensemble(["a", "b"], "both")
     assert path == experiments / "both.yml"
     run = load_experiment("both")
-    assert [part.name for part in run.parts] == ["a", "b"]
-    assert [part.data.scale for part in run.parts] == [1.0, 0.5]
+    assert [part.name for part in run.load_parts()] == ["a", "b"]
+    assert [part.data.scale for part in run.load_parts()] == [1.0, 0.5]
     assert run.fold_networks == ("fold_0", "fold_1", "fold_2")
     assert write_ensemble(["a", "b"], "both") == path
 
@@ -36,7 +38,7 @@ def test_an_ensemble_is_an_experiment_with_the_folds_of_its_members(experiments)
         (["a"], "both", "needs EXPERIMENTS="),
         (["a", "a"], "both", "needs EXPERIMENTS="),
         (["a", "b"], "", "needs EXPERIMENTS="),
-        (["a", "seeded"], "both", "seeded and a differ in dataset, seed or labels"),
+        (["a", "seeded"], "both", "seeded and a differ in dataset or labels"),
         (["a", "road"], "both", "road and a differ"),
         (["a", "b"], "seeded", "seeded.yml is an experiment of its own"),
         (["a", "nobody"], "both", "no experiment 'nobody'"),
@@ -58,17 +60,19 @@ def test_an_ensemble_of_ensembles_is_refused(experiments):
 def test_members_tell_what_they_were_trained_on_and_must_have_the_same_folds(experiments):
     write_ensemble(["a", "b"], "both")
     run = load_experiment("both")
-    for n, part in enumerate([run, *run.parts]):
+    for n, part in enumerate([run, *run.load_parts()]):
         part.output.mkdir(parents=True)
         (part.output / "images.csv").write_text("ImageId,fold\nx.png,0\n")
         (part.output / "networks.json").write_text(json.dumps({"fold_0": {"images": n}}))
-    assert read_members(run) == {"a fold_0": {"images": 1}, "b fold_0": {"images": 2}}
-    assert read_members(run.parts[0]) == {}
-    (run.parts[1].output / "images.csv").write_text("ImageId,fold\nx.png,1\n")
+    notes = read_members(run)
+    assert {name: note["images"] for name, note in notes.items()} == {"a fold_0": 1, "b fold_0": 2}
+    assert notes["b fold_0"]["predict"]["scales"] == [1.0]  # what it shows counts, too
+    assert read_members(run.load_parts()[0]) == {}
+    (run.load_parts()[1].output / "images.csv").write_text("ImageId,fold\nx.png,1\n")
     with pytest.raises(
         ConfigError, match=r"both/images\.csv and .*b/images\.csv differ: `make labels EXPERIMENT=b`"
     ):
         read_members(run)
-    (run.parts[1].output / "networks.json").unlink()
+    (run.load_parts()[1].output / "networks.json").unlink()
     with pytest.raises(ConfigError, match=r"networks\.json is missing: `make train EXPERIMENT=b`"):
         read_members(run)

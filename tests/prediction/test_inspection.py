@@ -19,6 +19,7 @@ from defectmill.prediction.inspection import COLUMNS, list_defects, summarize_de
 from defectmill.prediction.postprocess import ClassThreshold
 from defectmill.prediction.thresholds import write_thresholds
 from fake_competition import COLOURS, make_info
+from fake_maps import save_network
 
 NOTEBOOK = files.ROOT / "notebooks" / "06_infer.ipynb"
 
@@ -37,7 +38,7 @@ def project(root) -> Path:
     dark = keras.layers.Rescaling(-1 / 255, offset=1.0)(inputs)
     none = keras.layers.Rescaling(0.0)(inputs)
     model = keras.Model(inputs, keras.layers.Concatenate()([dark, none]))
-    model.save(root / "output" / "fake" / "model.keras")
+    save_network("fake", model)
     thresholds = [ClassThreshold(0.5, 0.5, 2), ClassThreshold(0.5, 0.5, 0)]
     write_thresholds(thresholds, info, root / "output" / "fake" / "thresholds.json")
     (root / "parts").mkdir()

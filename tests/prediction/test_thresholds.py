@@ -30,12 +30,17 @@ def search(pairs, areas, thresholds=(0.5,), shares=(0, 0.3), exclusive=False):
     return search_grid(pairs, settings, areas, exclusive)
 
 
-def choose(*pairs, thresholds=(0.5, 0.7)):
-    return choose_thresholds(search(pairs, [20.0], thresholds, (0, 0.15)))
+def choose(searched):
+    """Every image is a group of its own."""
+    return choose_thresholds(searched, range(len(searched.counts)))
+
+
+def pick(*pairs, thresholds=(0.5, 0.7)):
+    return choose(search(pairs, [20.0], thresholds, (0, 0.15)))
 
 
 def test_threshold_that_keeps_the_true_component_alone_is_chosen():
-    thresholds, tried = choose((MAP[:, :, None], LARGE[:, :, None].astype(np.uint8)))
+    thresholds, tried = pick((MAP[:, :, None], LARGE[:, :, None].astype(np.uint8)))
     # 0.7 as threshold loses two of three pixels; area 3 or high threshold 0.7 drops the false component.
     assert thresholds == [ClassThreshold(0.5, 0.5, 3)]
     point = ["ClassId", "threshold", "high_threshold", "minimum_area", "area_share"]
@@ -56,7 +61,7 @@ def test_tried_numbers_are_those_of_the_masks_made():
     rng = np.random.default_rng(5)
     drawn = [(rng.random((7, 11, 1)), rng.random((7, 11, 1)) < 0.4) for _ in range(3)]
     pairs = [(probs, truth.astype(np.uint8)) for probs, truth in drawn]
-    _, tried = choose(*pairs)
+    _, tried = pick(*pairs)
     for row in tried.itertuples():
         threshold = ClassThreshold(row.threshold, row.high_threshold, row.minimum_area)
         dice = []
@@ -69,15 +74,15 @@ def test_tried_numbers_are_those_of_the_masks_made():
 def test_class_that_is_never_there_predicts_nothing():
     truth = np.zeros((3, 5, 1), np.uint8)
     searched = search([(MAP[:, :, None], truth)] * 10, [20.0], shares=(0,))
-    assert choose_thresholds(searched)[0] == [NOTHING]
+    assert choose(searched)[0] == [NOTHING]
 
 
 def test_class_that_ten_images_miss_predicts_nothing_and_nine_do_not_decide_that():
     truth = np.zeros((3, 5, 1), np.uint8)
     truth[1, 2] = 1
-    assert choose(*[(MAP[:, :, None], truth)] * 10)[0] == [NOTHING]
+    assert pick(*[(MAP[:, :, None], truth)] * 10)[0] == [NOTHING]
     # Without evidence it is the threshold of a half, and no minimum area.
-    assert choose(*[(MAP[:, :, None], truth)] * 9, thresholds=(0.3, 0.5, 0.7))[0] == [
+    assert pick(*[(MAP[:, :, None], truth)] * 9, thresholds=(0.3, 0.5, 0.7))[0] == [
         ClassThreshold(0.5, 0.5, 0)
     ]
 
@@ -87,7 +92,7 @@ def test_exclusive_classes_are_tuned_on_exclusive_maps():
     truth = np.zeros((3, 5, 2), np.uint8)
     truth[LARGE, 0] = 1
     free, alone = (
-        choose_thresholds(search([(probs, truth)] * 10, [3, 3], shares=[0], exclusive=exclusive))[0]
+        choose(search([(probs, truth)] * 10, [3, 3], shares=[0], exclusive=exclusive))[0]
         for exclusive in (False, True)
     )
     assert free[0] == ClassThreshold(0.5, 0.5, 0)
@@ -96,7 +101,7 @@ def test_exclusive_classes_are_tuned_on_exclusive_maps():
 
 def test_no_validation_image_is_refused():
     with pytest.raises(DefectmillError, match="no validation images"):
-        choose()
+        pick()
 
 
 def test_thresholds_round_trip_by_class_id(tmp_path):
@@ -139,12 +144,12 @@ def test_a_class_of_few_images_leans_on_the_others():
     rare[SMALL, 9] = 1
     is_rare = np.arange(10) == 9
     many, one = (probs * ~is_rare, common), (probs * is_rare, rare)
-    thresholds, tried = choose_thresholds(search([many] * 30 + [one], [10] * 10))
+    thresholds, tried = choose(search([many] * 30 + [one], [10] * 10))
     assert thresholds == [ClassThreshold(0.5, 0.5, 3)] * 10
     alone = tried[tried["ClassId"] == 10].set_index("area_share")["micro_dice"]
     assert alone[0] > alone[0.3]
     # With as many images of its own it goes its own way.
-    thresholds, _ = choose_thresholds(search([many, one] * 30, [10] * 10))
+    thresholds, _ = choose(search([many, one] * 30, [10] * 10))
     assert [threshold.minimum_area for threshold in thresholds] == [3] * 9 + [0]
 
 
@@ -154,7 +159,7 @@ def test_false_alarms_weigh_as_much_as_the_defects_of_their_class():
     seen[LARGE] = 1
     nothing = np.zeros((3, 5, 1))
     pairs = [(MAP[:, :, None], seen)] * 4 + [(MAP[:, :, None], clean)] * 8 + [(nothing, clean)] * 500
-    thresholds, tried = choose_thresholds(search(pairs, [3], shares=[0]))
+    thresholds, tried = choose(search(pairs, [3], shares=[0]))
     wanted = 2 * seen.sum() / (seen.sum() + (MAP > 0.5).sum()) - 2 + tried["micro_dice"].iloc[0]
     assert tried["gain"].iloc[0] == pytest.approx(wanted)
     assert thresholds == [NOTHING]
@@ -181,7 +186,7 @@ def test_a_rare_class_full_of_false_alarms_does_not_speak_for_the_others():
     once = clean.copy()
     once[LARGE, 1] = 1
     for more in ([], [(second, once)]):
-        thresholds, _ = choose_thresholds(search(pairs + more, [10, 10]))
+        thresholds, _ = choose(search(pairs + more, [10, 10]))
         assert thresholds == [ClassThreshold(0.5, 0.5, 3), NOTHING]
 
 
@@ -189,7 +194,7 @@ def test_an_absent_class_without_alarms_follows_the_others():
     seen = np.zeros((3, 5, 2), np.uint8)
     seen[LARGE, 0] = 1
     faint = np.stack([MAP, MAP / 10], 2)
-    thresholds, _ = choose_thresholds(search([(faint, seen)] * 3, [10, 10]))
+    thresholds, _ = choose(search([(faint, seen)] * 3, [10, 10]))
     assert thresholds == [ClassThreshold(0.5, 0.5, 3)] * 2
 
 
@@ -201,15 +206,14 @@ def test_nested_counts_come_from_thresholds_of_other_groups():
 
 
 def test_nested_counts_of_a_class_that_is_never_predicted_are_empty():
-    searched = search(
-        [(np.stack([MAP, MAP], 2), np.stack([LARGE, LARGE & False], 2))] * 16, [10, 10], shares=(0,)
-    )
-    assert nested_counts(searched, np.arange(16) % 4)[:, 1].tolist() == [[0, 0, 0]] * 16
+    pair = np.stack([MAP, MAP], 2), np.stack([LARGE, LARGE & False], 2)
+    searched = search([pair] * 16, [10, 10], shares=(0,))
+    assert nested_counts(searched, range(16))[:, 1].tolist() == [[0, 0, 0]] * 16
 
 
 def test_nested_counts_of_equal_groups_are_those_of_the_chosen_threshold():
     searched = search_two_classes(*[(LARGE, SMALL)] * 4)
-    thresholds, _ = choose_thresholds(searched)
+    thresholds, _ = choose(searched)
     counts = nested_counts(searched, [0, 1, 2, 3])
     for c, threshold in enumerate(thresholds):
         place = searched.class_thresholds[c].index(threshold)
@@ -231,7 +235,7 @@ def test_the_objective_is_the_score_the_micro_dice_or_both():
     gains = {}
     for objective in ("both", "score", "dice"):
         settings = PredictSettings(objective=objective)
-        chosen, tried = choose_thresholds(replace(searched, settings=settings))
+        chosen, tried = choose(replace(searched, settings=settings))
         gains[objective] = tried["gain"][[0, 2]].tolist()
         assert chosen[0].threshold == (0.5 if objective != "dice" else 0.3)
     # Of one class the prior is its own gain: nothing shrinks. All found with an alarm, or 3 pixels of 5.
@@ -248,7 +252,7 @@ def test_a_demanded_image_recall_is_met_whatever_it_costs():
     thresholds = {}
     for demanded in (0.0, 0.7, 0.8, 1.0):
         settings = PredictSettings(thresholds=(0.3, 0.5), minimum_areas=(0,), image_recall=demanded)
-        chosen, _ = choose_thresholds(search_grid(pairs, settings, [5], exclusive=False))
+        chosen, _ = choose(search_grid(pairs, settings, [5], exclusive=False))
         thresholds[demanded] = chosen[0].threshold
     assert thresholds == {0.0: 0.5, 0.7: 0.5, 0.8: 0.3, 1.0: 0.3}
 
@@ -258,7 +262,7 @@ def test_a_demand_that_nothing_meets_takes_what_hits_most():
     missed[0, 0] = 1
     settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), image_recall=1.0)
     searched = search_grid([(np.zeros((4, 6, 1)), missed)] * 12, settings, [1], exclusive=False)
-    assert choose_thresholds(searched)[0] == [ClassThreshold(0.5, 0.5, 0)]
+    assert choose(searched)[0] == [ClassThreshold(0.5, 0.5, 0)]
 
 
 def test_calibration_undoes_what_made_the_probabilities_too_sure():
@@ -268,7 +272,7 @@ def test_calibration_undoes_what_made_the_probabilities_too_sure():
         right = expit(rng.normal(-1, 1.5, (60, 50, 1)))
         truth = (rng.random(right.shape) < right).astype(np.uint8)
         pairs.append((expit(2 * logit(right) + 1), truth))
-    ((slope, shift),) = fit_calibration(pairs, 1)
+    ((slope, shift),) = fit_calibration(pairs, 1, range(12))
     assert slope == pytest.approx(0.5, abs=0.05)
     assert shift == pytest.approx(-0.5, abs=0.05)
     settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,))
@@ -281,7 +285,7 @@ def test_nothing_is_calibrated_on_few_images_or_on_maps_that_tell_nothing(n):
     truth = np.zeros((3, 5, 1), np.uint8)
     truth[LARGE] = 1
     told = MAP[:, :, None] if n == 9 else np.full((3, 5, 1), 0.5)
-    assert fit_calibration([(told, truth)] * n, 1).tolist() == [[1, 0]]
+    assert fit_calibration([(told, truth)] * n, 1, range(n)).tolist() == [[1, 0]]
 
 
 def test_holes_are_filled_in_the_search_as_in_the_masks():
@@ -293,5 +297,19 @@ def test_holes_are_filled_in_the_search_as_in_the_masks():
     settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), fill_holes=True)
     searched = search_grid([(ring, truth)], settings, [12], exclusive=False)
     assert searched.counts.tolist() == [[[[12, 12, 12]]]]
-    chosen, _ = choose_thresholds(searched)
+    chosen, _ = choose(searched)
     np.testing.assert_array_equal(make_masks(ring, chosen, exclusive=False), truth)
+
+
+def test_ten_exposures_of_one_part_are_one_piece_of_evidence():
+    missed = np.zeros((3, 5, 1), np.uint8)
+    missed[1, 2] = 1
+    pairs = [(MAP[:, :, None], missed)] * 10
+    searched = search(pairs, [20.0], shares=(0,))
+    assert choose_thresholds(searched, range(10))[0] == [NOTHING]
+    assert choose_thresholds(searched, [4] * 10)[0] == [ClassThreshold(0.5, 0.5, 0)]
+    truth = np.zeros((3, 5, 1), np.uint8)
+    truth[LARGE] = 1
+    pairs = [(MAP[:, :, None], truth)] * 10
+    assert fit_calibration(pairs, 1, [4] * 10).tolist() == [[1, 0]]
+    assert fit_calibration(pairs, 1, range(10)).tolist() != [[1, 0]]

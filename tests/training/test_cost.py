@@ -59,7 +59,7 @@ def test_cost_counts_every_network(make_run, monkeypatch):
     monkeypatch.setattr(costs, "repeat", lambda *args, **kwargs: [4.0, 3.0])
     every = {"labels.n_folds": 3, "labels.validation_fold": "every"}
     steps = {"training.epochs": 2, "training.steps": 5, "training.last_fit": 4}
-    run = make_run({**every, **steps, "training.schedule.name": "cosine"})
+    run = make_run({**every, **steps, "training.schedule.name": "cosine", "training.keep": "last"})
     cost = measure_cost(run, load_split(run))
     assert (cost.step, cost.predict) == (2.0, 3.0)
     # Three networks and the last; twelve images validate twice; the last network predicts no test image.

@@ -239,7 +239,7 @@ def test_the_finder_trains_the_network_of_an_experiment(root, monkeypatch):
     labels = read_labels(run.input / "train.csv", ids, 2)
     images = make_image_table(labels, shapes)
     monkeypatch.setattr(fit, "SWEEP", 12)
-    table = fit.find_rate(run, Split(labels, images, images, images[:0], folder))
+    table = fit.find_rate(run, Split(labels, images, images[:4], images[4:], folder))
     assert 1 < len(table) <= 12
     assert np.isfinite(table).all(axis=None)
     assert table["loss"].std() > 0

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.config import ConfigError, load_experiment
+from defectmill.config import load_experiment
 from defectmill.files import DefectmillError
 from defectmill.images import write_image
 from defectmill.labels import LabelError, Split, make_label_table
@@ -198,11 +198,6 @@ def test_an_image_without_a_group_is_a_part_of_its_own(parts):
         **{f"{n}.png": 7 for n in range(3)},
         **{f"{n}.png": f"{n}.png" for n in range(3, 6)},
     }
-
-
-def test_balance_by_part_wants_steps(parts):
-    with pytest.raises(ConfigError, match=r"data\.balance=part .*training\.steps"):
-        make(parts, crops(balance="part"))
 
 
 def test_pasted_defects_show_in_clean_crops_with_their_masks(parts):

@@ -240,3 +240,15 @@ def test_a_kernel_that_its_first_figure_makes_interactive_stays_so():
         assert plt.isinteractive()
     finally:
         matplotlib.interactive(was)
+
+
+def test_where_every_fold_validates_the_parts_are_the_folds():
+    upper, lower = figures.plot_split(IMAGES.assign(fold=[0, 1, 2, 0, 1, -1]), "every", 9, INFO).axes
+    assert names(upper.yaxis) == ["always trains", "fold 0", "fold 1", "fold 2", "test"]
+    assert widths(upper) == [1, 2, 2, 1, 9]
+    assert len(lower.containers) == 4
+
+
+def test_a_history_without_validation_has_the_curves_of_training_alone():
+    (loss, *_) = figures.plot_history(RATED.assign(val_loss=np.nan, val_foreground_dice=np.nan), 1).axes
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "kept: epoch 2"]

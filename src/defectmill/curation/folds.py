@@ -1,14 +1,20 @@
 """Folds: the parts of the training images that are validation in turn. A group is never split."""
 
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from defectmill.curation.duplicates import find_groups, scan_images
+from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError
+from defectmill.images import COPY_MARK, list_images
 
 ALWAYS_TRAINS = -1  # the fold of images that are never used for validation
+PSEUDO = rf"(?:^|{COPY_MARK})pseudo{COPY_MARK}"  # names of images that networks labelled, and of their copies
 
 
 def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
@@ -16,6 +22,7 @@ def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
 
     A group that alone holds some class always trains: a model that never saw the class could not find
     it. Where this leaves fewer groups than folds, all groups are assigned to folds nevertheless.
+    Images with pseudo-labels always train, and the folds of the others are those that they have without them.
 
     Args:
         images: image table with `group` and `classes`.
@@ -24,6 +31,10 @@ def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
     Raises:
         DefectmillError: fewer groups than folds.
     """
+    if (pseudo := images["ImageId"].str.contains(PSEUDO).to_numpy()).any():
+        folds = np.full(len(images), ALWAYS_TRAINS)
+        folds[~pseudo] = assign_folds(images[~pseudo], n_folds, seed)
+        return folds
     if (n_groups := images["group"].nunique()) < n_folds:
         raise DefectmillError(
             f"{n_folds} folds need as many groups; there are {n_groups}: lower labels.n_folds"
@@ -47,3 +58,35 @@ def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
         for fold, (_, validation) in enumerate(splitter.split(some, strata, some["group"])):
             folds[places[validation]] = fold
     return folds
+
+
+def find_relatives(folder: Path, image_ids: Sequence[str], source: Path, info: DatasetInfo) -> dict[str, str]:
+    """Find new images in a group with one of a dataset; they must not be trained on: {image id: reason}.
+
+    A test image counts where solution.csv scores it. The labels of a new image would come from networks that
+    saw the training image, and would teach the fold that validates it. What groups miss is missed here too:
+    see `DatasetInfo.near_duplicate`.
+
+    Args:
+        folder: of the new images; source: of the dataset; both absolute.
+    Raises:
+        ImageError: a file that is no image.
+    """
+    parts = ["test_images", "train_images"] if (source / "solution.csv").is_file() else ["train_images"]
+    known = [(part, source / part / image_id) for part in parts for image_id in list_images(source / part)]
+    table = pd.DataFrame([*known, *(("", folder / i) for i in image_ids)], columns=["part", "path"])
+    scan = scan_images(Path(), table["path"].map(str).tolist())
+    names = table["path"].map(lambda path: path.name)
+    # Names join by `group_pattern` alone; equal ones are told apart by their folders.
+    unique = names.mask(names.duplicated(), scan.table["ImageId"])
+    table["group"] = find_groups(scan._replace(table=scan.table.assign(ImageId=unique)), info)
+    found: dict[str, str] = {}
+    for part in parts:
+        old = table["part"] == part
+        is_related = table["group"].isin(table["group"][old])
+        if info.group_pattern:
+            is_related |= names.isin(names[old])
+        kind = part.removesuffix("_images").replace("train", "training")
+        for image_id in names[is_related & (table["part"] == "")]:
+            found.setdefault(image_id, f"of one group with a {kind} image")
+    return found

@@ -10,13 +10,14 @@ import yaml
 
 from defectmill import files
 from defectmill.config import ConfigError, Experiment
-from defectmill.dataset_info import ALL_CLASSES
-from defectmill.evaluation.compare import compare_runs
+from defectmill.evaluation.compare import compare_counts
 from defectmill.evaluation.metrics import pick
-from defectmill.evaluation.provenance import hash_files, hash_training, read_usage
+from defectmill.evaluation.provenance import hash_files, hash_training, read_usage, step_of
+from defectmill.labels import load_split
 
 BASELINE = "baseline"
-MEASURED = ("nested_score", "nested_micro_dice", "image_recall", "false_alarm_rate")
+MEASURED = ("nested_score", "nested_micro_dice", "nested_image_recall", "nested_false_alarm_rate")
+VERDICTS = {"B better": "better", "A better": "worse"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -33,7 +34,10 @@ def read_arms(experiment: str) -> dict[str, dict]:
     arms = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
     if not isinstance(arms, dict) or not all(isinstance(changes, dict) for changes in arms.values()):
         raise ConfigError(f"{path or folder}: wanted arms, each a name with its settings below")
-    for name in arms:
+    for name, changes in arms.items():
+        fixed = [key for key in changes if key.split(".")[0] in ("dataset", "labels", "seed")]
+        if fixed:
+            raise ConfigError(f"{path}: arm {name!r} changes {fixed[0]}: arms share data, folds and seed")
         if not _NAME.fullmatch(str(name)) or name == BASELINE:
             raise ConfigError(
                 f"{path}: {name!r} cannot be the name of an arm: small letters, digits, _ and -"
@@ -47,12 +51,15 @@ def copy_from(base: Experiment, arm: Experiment) -> None:
     for table in ("images.csv", "labels.csv", "scans.npz", "test_images.csv"):
         if (base.output / table).is_file():
             shutil.copy2(base.output / table, arm.output / table)
+    (arm.output / "notebooks").mkdir(exist_ok=True)
     for network in arm.networks:
         mine, theirs = (run.model_copy(update={"network": network}) for run in (arm, base))
         if hash_training(mine) == hash_training(theirs):
             mine.training_folder.mkdir(exist_ok=True)
             for name in ("model.keras", "history.csv", "trained.json"):
                 shutil.copy2(theirs.training_folder / name, mine.training_folder / name)
+            took = f"notebooks/{step_of(theirs)}.json"
+            shutil.copy2(base.output / took, arm.output / took)
 
 
 def has_run(arm: Experiment) -> bool:
@@ -69,8 +76,8 @@ def note_run(arm: Experiment) -> None:
 def make_table(arms: Mapping[str, Experiment], changes: Mapping[str, dict]) -> pd.DataFrame:
     """Compare the arms that have run with the baseline, on their validation images.
 
-    Score and Dice are nested: thresholds come from other groups than those measured. The difference is that
-    of the micro Dice, by a paired bootstrap of groups; see `compare`.
+    All is nested: thresholds come from other groups than those measured. The difference is that of the micro
+    Dice, by a paired bootstrap of groups; see `compare_counts`.
 
     Args:
         arms: {name: experiment}, the baseline first; changes: {name: settings} of `read_arms`.
@@ -84,13 +91,13 @@ def make_table(arms: Mapping[str, Experiment], changes: Mapping[str, dict]) -> p
         values = [pick(metrics, metric)["value"] for metric in MEASURED]
         compared = [np.nan] * 3 + ["baseline"]
         if name != BASELINE:
-            table = next(iter(compare_runs([arms[BASELINE]], [run]).values()))
-            dice = table.set_index(["class", "metric"]).loc[(ALL_CLASSES, "micro_dice")]
-            compared = dice[["difference", "low", "high", "verdict"]].tolist()
+            a, b = ([np.load(r.output / "nested.npy")] for r in (arms[BASELINE], run))
+            groups = load_split(run).validation["group"].to_numpy()
+            table = compare_counts(a, b, groups, run.info.class_names)
+            *difference, said_of = pick(table, "micro_dice")[["difference", "low", "high", "verdict"]]
+            compared = [*difference, VERDICTS.get(said_of, said_of)]
         said = " ".join(f"{key}={value}" for key, value in changes[name].items())
-        seconds = sum(
-            used["seconds"] for step, used in read_usage(run.output).items() if step[:2] in ("03", "04")
-        )
+        seconds = sum(used["seconds"] for step, used in read_usage(run).items() if step[:2] in ("03", "04"))
         rows.append((name, said, *values, *compared, seconds / 60))
     columns = ["arm", "settings", "score", "micro_dice", "image_recall", "false_alarm_rate"]
     return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high", "verdict", "minutes"])
@@ -98,5 +105,6 @@ def make_table(arms: Mapping[str, Experiment], changes: Mapping[str, dict]) -> p
 
 def _describe(arm: Experiment) -> str:
     networks = [hash_training(arm.model_copy(update={"network": name})) for name in arm.networks]
-    code = hash_files(sorted((files.ROOT / "src" / "defectmill" / "prediction").glob("*.py")))
+    source = files.ROOT / "src" / "defectmill"
+    code = hash_files([*sorted(source.rglob("*.py")), files.ROOT / "notebooks" / "04_predict.ipynb"])
     return "\n".join([*networks, code, arm.predict.model_dump_json()])

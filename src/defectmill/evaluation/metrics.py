@@ -32,6 +32,8 @@ METRICS = {
     "soft_pixel_accuracy_of_background": "what predicting background alone reaches of it",
     "nested_score": "score of the validation fold with thresholds chosen on its other groups",
     "nested_micro_dice": "micro Dice alike",
+    "nested_image_recall": "image recall alike",
+    "nested_false_alarm_rate": "false alarms alike",
 }
 # Over all classes these are means over the classes in the truth; the others over all that have one.
 FOREGROUND = ("micro_dice", "micro_iou", "precision", "recall", "image_recall", "boundary_f1")
@@ -59,7 +61,7 @@ def compute_metrics(
 
 def _nested_rows(counts: np.ndarray, groups: np.ndarray, class_names: list[str]) -> pd.DataFrame:
     metrics = compute_metrics(PixelCounts([], counts, np.zeros((0, 0))), groups, class_names)
-    kept = metrics[metrics["metric"].isin(["score", "micro_dice"])]
+    kept = metrics[metrics["metric"].isin(["score", "micro_dice", "image_recall", "false_alarm_rate"])]
     if len(set(groups)) < 2:  # there were no others to choose thresholds on
         kept = kept.assign(value=np.nan)
     return kept.assign(metric="nested_" + kept["metric"])

@@ -9,18 +9,22 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from defectmill import files
 from defectmill.config import Experiment
 
+# Modules that training uses beside those of models/.
+TRAINED_BY: tuple[str, ...] = ("images.py", "labels.py", "rle.py", "prediction/tiles.py")
+TRAINED_BY += ("training/augment.py", "training/callbacks.py", "training/fit.py", "training/sequences.py")
 PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "opencv-python-headless", "albumentations")
 
 
 def describe_run(run: Experiment) -> dict[str, str]:
     """Tell where a run's numbers come from: {what: text}; all its settings last, as YAML."""
     info = run.info
-    times = [f"{step} {used['seconds']:.0f} s" for step, used in read_usage(run.output).items()]
+    times = [f"{step} {used['seconds']:.0f} s" for step, used in read_usage(run).items()]
     return {
         "data": f"{info.title}; licence: {info.licence}; source: {info.source or 'your own'}",
         "citation": info.citation or "none given",
@@ -38,13 +42,15 @@ def describe_run(run: Experiment) -> dict[str, str]:
 
 def describe_networks(run: Experiment) -> str:
     """Tell which network learned from what, and which predicts what, by networks.json."""
-    path = run.output / "networks.json"
-    notes = json.loads(path.read_text()) if path.is_file() else {}
-    learned = [
-        f"{name} learned from {n['images']} images, {n['validation']} left out" for name, n in notes.items()
-    ]
-    tests, own = (", ".join(names) for names in (run.test_networks, run.infer_networks))
-    return "; ".join([*learned, f"the test part is predicted by {tests}", f"make infer predicts by {own}"])
+    path, said = run.output / "networks.json", []
+    for name, note in (json.loads(path.read_text()) if path.is_file() else {}).items():
+        said.append(f"{name} learned from {note['images']} images, {note['validation']} left out")
+    for part in run.load_parts():
+        of, test, own = f" of {part.name}" * bool(run.members), part.test_networks(), part.infer_networks
+        said.append(
+            f"the test part is predicted by {', '.join(test)}{of}, make infer by {', '.join(own)}{of}"
+        )
+    return "; ".join(said)
 
 
 def hash_folder(folder: Path) -> str:
@@ -64,15 +70,25 @@ def hash_files(paths: Iterable[Path], folder: Path | None = None) -> str:
 
 
 def hash_training(run: Experiment) -> str:
-    """Hash what the weights of `run.network` come from: its settings, labels, code and notebook."""
+    """Hash what the weights of `run.network` come from: its settings, labels, code and notebook.
+
+    What a last fit does not heed, folds and what watches them, does not count for it.
+    """
+    network = run.network or run.networks[0]
     settings = run.model_dump(mode="json", include={"dataset", "seed", "data", "model", "training"})
-    settings["training"].pop("epochs" if run.network == "last" else "last_fit")
+    is_last, training = network == "last", settings["training"]
+    for name in ("epochs", "keep", "early_stop", "previews") if is_last else ("last_fit",):
+        del training[name]
     source, solution = files.ROOT / "src" / "defectmill", run.input / "solution.csv"
-    code = [*sorted(source.glob("models/*.py")), *sorted(source.glob("training/*.py"))]
-    tables = [run.output / "images.csv", run.output / "labels.csv"]
-    more = [run.output / "test_images.csv", solution] if run.network == "last" and solution.is_file() else []
-    parts = [run.network, str(settings), hash_files([*code, files.ROOT / "notebooks" / "03_train.ipynb"])]
-    return hashlib.sha256("\n".join([*parts, hash_files([*tables, *more])]).encode()).hexdigest()
+    code = [source / name for name in TRAINED_BY if (source / name).is_file()]
+    code += [*sorted(source.glob("models/*.py")), files.ROOT / "notebooks" / "03_train.ipynb"]
+    weights = files.ROOT / str(getattr(run.model, "weights", "none"))
+    tables = [run.output / "labels.csv", *[weights] * weights.is_file()]
+    if is_last and solution.is_file():
+        tables += [run.output / "test_images.csv", solution]
+    images = pd.read_csv(run.output / "images.csv").drop(columns=["fold"] * is_last)
+    text = [network, str(settings), hash_files(code), hash_files(tables), images.to_csv(index=False)]
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
 def find_commit() -> str:
@@ -97,7 +113,17 @@ def describe_machine() -> str:
     return f"{name}, {cores} cores, {memory:.0f} GiB, {platform.system()}"
 
 
-def read_usage(output: Path) -> dict[str, dict]:
-    """Read what each notebook took when make ran it: {notebook: {seconds, peak_mb}}."""
-    notes = sorted((output / "notebooks").glob("0[1-5]_*.json"))
-    return {path.stem: json.loads(path.read_text()) for path in notes}
+def read_usage(run: Experiment) -> dict[str, dict]:
+    """Read what each notebook took when make ran it: {notebook: {seconds, peak_mb}}, of networks of now."""
+    trained = [step_of(run.model_copy(update={"network": name})) for name in run.networks]
+    steps = ["01_eda", "02_labels", *([] if run.members else trained), "04_predict", "05_report"]
+    notes = {step: run.output / "notebooks" / f"{step}.json" for step in steps}
+    usage = {step: json.loads(path.read_text()) for step, path in notes.items() if path.is_file()}
+    for part in run.load_parts() if run.members else []:
+        usage |= {f"{part.name} {s}": used for s, used in read_usage(part).items() if s.startswith("03")}
+    return usage
+
+
+def step_of(run: Experiment) -> str:
+    """Name of the executed notebook 03 of `run.network`."""
+    return "03_train" if run.training_folder == run.output else f"03_train_{run.network}"

@@ -45,14 +45,17 @@ def print_summary(name: str) -> None:
         values = {title: result["rows"][kind, metric]["value"] for metric, title in PRINTED.items()}
         cells = [f"{title} {'  none' if v is None else f'{v:6.3f}'}" for title, v in values.items()]
         print("  " + "   ".join([*cells, kind]))
-    usage = read_usage(run.output)
+    usage = read_usage(run)
     steps = "  ".join(f"{step} {used['seconds']:.0f} s" for step, used in usage.items())
     total, peak = (f(u[k] for u in usage.values()) for f, k in ((sum, "seconds"), (max, "peak_mb")))
     print(f"  {steps}  = {total:.0f} s, peak memory {peak} MB")
     print(f"  {run.submission.relative_to(files.ROOT)}")
     print(f"  {(run.output / 'report.html').relative_to(files.ROOT)}: open it in a browser")
     print(f"Next: make infer EXPERIMENT={name} IMAGES=<folder> OUT=<folder>    masks of your own images")
-    print(f'      make EXPERIMENT={name} SET="training.epochs={2 * run.training.epochs}"    longer training')
+    if not run.members:
+        print(
+            f'      make EXPERIMENT={name} SET="training.epochs={2 * run.training.epochs}"    longer training'
+        )
     print("      make site, make list    all runs side by side; all experiments")
 
 
@@ -65,7 +68,8 @@ def print_list() -> None:
         run, result = load_experiment(name), read_result(name)
         here = f"{result['score']:.4f} (floor {result['floor']:.4f})" if result else "not run here"
         here += f"; we got {run.score}" if run.score else ""
-        rows.append((name, run.dataset, run.model.name, run.cost, here))
+        model = f"mean of {', '.join(run.members)}" if run.members else run.model.name
+        rows.append((name, run.dataset, model, run.cost, here))
     table = pd.DataFrame(rows, columns=["experiment", "dataset", "model", "cost", "last score"])
     print(table.to_string(index=False))
 
@@ -97,7 +101,7 @@ def _render(template: str) -> str:
         if result := read_result(name):
             run = load_experiment(name)
             total = {metric: row for (kind, metric), row in result["rows"].items() if kind == ALL_CLASSES}
-            seconds = sum(used["seconds"] for used in read_usage(run.output).values())
+            seconds = sum(used["seconds"] for used in read_usage(run).values())
             rows.append({"run": run, "result": result, "total": total, "minutes": round(seconds / 60)})
     if not rows:
         raise ConfigError("no experiment was run here yet: make EXPERIMENT=sample")

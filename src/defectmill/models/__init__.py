@@ -1,5 +1,6 @@
 """Networks; `build_model` makes the one that an experiment asks for."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,28 @@ def load_networks(run: Experiment, task: str) -> list[tuple[Experiment, keras.Mo
     Args:
         task: what they are to predict, "test" images or one's own ("infer"); or the name of a network, which
             every member of an ensemble has.
+    Raises:
+        ConfigError: a network that is not trained yet, or with other data settings or folds than the
+            experiment has now: it would be shown other images than it has learned from, or known ones.
     """
     networks = []
-    for part in run.parts:
-        names = {"test": part.test_networks, "infer": part.infer_networks}.get(task, (task,))
-        paths = [part.require(part.network_folder(name) / "model.keras", "train") for name in names]
-        networks += [(part, load_model(path)) for path in paths]
+    for part in run.load_parts():
+        names = {"test": part.test_networks(), "infer": part.infer_networks}.get(task, (task,))
+        for name in names:
+            path = part.require(part.network_folder(name) / "model.keras", "train")
+            note = json.loads(part.require(path.with_name("trained.json"), "train").read_text())
+            wanted = {"network": name, "shown": describe_shown(part)}
+            if (found := {key: note[key] for key in wanted}) != wanted:
+                todo = f"say the SET of its training, or `make train EXPERIMENT={part.name}`"
+                raise ConfigError(f"{path}: is {found}, wanted {wanted}: {todo}")
+            networks.append((part, load_model(path)))
     return networks
+
+
+def describe_shown(run: Experiment) -> dict[str, Any]:
+    """Say how images are shown to a network, in training and in prediction alike."""
+    settings = run.data.model_dump(mode="json")
+    return {key: settings[key] for key in ("mode", "channels", "shape", "scale") if key in settings}
 
 
 def load_model(path: Path) -> keras.Model:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -24,12 +25,16 @@ def write_ensemble(members: Sequence[str], name: str) -> Path:
     for run in runs:
         if run.members:
             raise ConfigError(f"{run.name} is an ensemble itself: name its members {', '.join(run.members)}")
-        if (run.dataset, run.seed, run.labels) != (first.dataset, first.seed, first.labels):
-            raise ConfigError(f"{run.name} and {first.name} differ in dataset, seed or labels")
+        if (run.dataset, run.labels) != (first.dataset, first.labels):
+            raise ConfigError(
+                f"{run.name} and {first.name} differ in dataset or labels: the folds are not the same"
+            )
     if name in list_experiments() and not load_experiment(name).members:
         raise ConfigError(f"{path} is an experiment of its own: choose another NAME")
-    values = {"dataset": first.dataset, "seed": first.seed, "members": list(members)}
+    values: dict[str, Any] = {"dataset": first.dataset, "members": list(members)}
     values["labels"] = first.labels.model_dump()
+    predict, *others = (run.predict.model_dump(mode="json", exclude_unset=True) for run in runs)
+    values["predict"] = {k: v for k, v in predict.items() if all(o.get(k) == v for o in others)}
     head = f"# What: the mean probabilities of {' and '.join(members)}.\n# Command: make EXPERIMENT={name}\n"
     files.write_if_changed(path, head + yaml.safe_dump(values, sort_keys=False))
     return path
@@ -42,12 +47,13 @@ def read_members(run: Experiment) -> dict[str, dict]:
         ConfigError: a member that is not trained, or whose folds are not those of the ensemble.
     """
     notes: dict[str, dict] = {}
-    for part in run.parts if run.members else []:
+    for part in run.load_parts() if run.members else []:
         trained = json.loads(part.require(part.output / "networks.json", "train").read_text())
         mine, theirs = (files_of.output / "images.csv" for files_of in (run, part))
         if mine.read_bytes() != theirs.read_bytes():
             raise ConfigError(
                 f"{mine} and {theirs} differ: `make labels EXPERIMENT={part.name}`, then train it"
             )
-        notes |= {f"{part.name} {network}": note for network, note in trained.items()}
+        shown = part.predict.model_dump(mode="json")
+        notes |= {f"{part.name} {network}": {**n, "predict": shown} for network, n in trained.items()}
     return notes

@@ -27,7 +27,7 @@ def check_inspection(run: Experiment, images: str, out: str) -> tuple[Path, Path
     Relative ones begin at the project's. ConfigError says what to do where there is no model, no thresholds
     or no image, or where `out` holds what no inspection wrote and would be written over.
     """
-    for part in run.parts:
+    for part in run.load_parts():
         for network in part.infer_networks:
             part.require(part.network_folder(network) / "model.keras", "train")
     run.require(run.output / "thresholds.json", "predict")

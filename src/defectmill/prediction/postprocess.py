@@ -42,7 +42,11 @@ def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusiv
     """
     probs = keep_likeliest(probs) if exclusive else probs
     maps = zip(np.moveaxis(probs, 2, 0), thresholds, strict=True)
-    return np.stack([select_components(one, threshold) for one, threshold in maps], 2).astype(np.uint8)
+    masks = np.stack([select_components(one, threshold) for one, threshold in maps], 2)
+    if exclusive and any(threshold.fill_holes for threshold in thresholds):
+        shared = masks.sum(axis=2, keepdims=True) > 1  # a defect of one class in a hole of another
+        masks &= ~shared | (probs > 0)
+    return masks.astype(np.uint8)
 
 
 def keep_likeliest(probs: np.ndarray) -> np.ndarray:

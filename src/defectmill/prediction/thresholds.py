@@ -49,7 +49,7 @@ def typical_areas(labels: pd.DataFrame, n_classes: int) -> list[float]:
     return [float(medians.get(c, 0)) for c in range(1, n_classes + 1)]
 
 
-def fit_calibration(maps: Pairs, n_classes: int) -> np.ndarray:
+def fit_calibration(maps: Pairs, n_classes: int, groups: Sequence[int] | np.ndarray) -> np.ndarray:
     """Fit for each class how a probability is to be read, so that it agrees with how often it is right.
 
     The logit is stretched and shifted (Platt 1999), class by class: crops show more defects than images do,
@@ -57,19 +57,22 @@ def fit_calibration(maps: Pairs, n_classes: int) -> np.ndarray:
 
     Args:
         maps: (probs, truth), both (H, W, C), read once.
+        groups: of the images, in their order.
     Returns:
-        (C, 2) slope and intercept, of the logit; 1, 0 for a class of fewer than PRIOR images, or one whose
+        (C, 2) slope and intercept, of the logit; 1, 0 for a class of fewer than PRIOR groups, or one whose
         probabilities tell nothing.
     """
-    pixels, images, fitted = np.zeros((n_classes, 2 * LEVELS)), np.zeros(n_classes), []
-    for probs, truth in maps:
+    pixels, fitted = np.zeros((n_classes, 2 * LEVELS)), []
+    groups_of: list[set[int]] = [set() for _ in range(n_classes)]
+    for (probs, truth), group in zip(maps, groups, strict=True):
         levels = np.rint(probs * (LEVELS - 1)).astype(np.int64) + np.where(truth, LEVELS, 0)
         pixels += [np.bincount(level.ravel(), minlength=2 * LEVELS) for level in np.moveaxis(levels, 2, 0)]
-        images += truth.any(axis=(0, 1))
+        for channel in np.flatnonzero(truth.any(axis=(0, 1))):
+            groups_of[channel].add(group)
     scores = logit(np.clip(np.tile(np.arange(LEVELS) / (LEVELS - 1), 2), 0.002, 0.998))[:, None]
-    for weights, n in zip(pixels, images, strict=True):
+    for weights, found in zip(pixels, groups_of, strict=True):
         slope, shift = 1.0, 0.0
-        if n >= PRIOR:
+        if len(found) >= PRIOR:
             model = LogisticRegression(C=1e6).fit(scores, np.arange(2 * LEVELS) >= LEVELS, weights)
             slope, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
         fitted.append((slope, shift) if slope > 0.1 else (1.0, 0.0))
@@ -98,7 +101,10 @@ def search_grid(
     points = []
     for area, (slope, shift) in zip(areas, calibration, strict=True):
         is_plain = (slope, shift) == (1, 0)  # else rounding would change the last digit
-        low, high = (p if is_plain else expit((logit(p) - shift) / slope) for p in grid.T[:2])
+        # Stored maps have 256 levels: nearer to 0 or 1 they would not be those of the test images.
+        low, high = (
+            p if is_plain else expit((logit(p) - shift) / slope).clip(0.01, 0.99) for p in grid.T[:2]
+        )
         rows = zip(low.tolist(), high.tolist(), grid[:, 2] * area, strict=True)
         points.append([ClassThreshold(t, h, round(a), settings.fill_holes) for t, h, a in rows])
     counts = []
@@ -122,7 +128,9 @@ def _count(probs: np.ndarray, truth: np.ndarray, points: Sequence[ClassThreshold
     return np.array(rows, np.int64)
 
 
-def choose_thresholds(search: GridSearch) -> tuple[list[ClassThreshold], pd.DataFrame]:
+def choose_thresholds(
+    search: GridSearch, groups: Sequence[int] | np.ndarray
+) -> tuple[list[ClassThreshold], pd.DataFrame]:
     """Choose the threshold of each class: the point of the largest gain.
 
     The gain is what a point adds to the score of the empty submission for each image with the class (a
@@ -131,14 +139,16 @@ def choose_thresholds(search: GridSearch) -> tuple[list[ClassThreshold], pd.Data
     the gain of a class is shrunken towards the mean of all classes (partial pooling, as of `PRIOR` more
     images), and that towards a half as threshold; counting by image with the class and minimum areas in
     shares of its typical mask make rare and common classes comparable. A class that no point gains for is
-    never predicted, but only where at least `PRIOR` images that have it, or seem to, say so.
+    never predicted, but only where at least `PRIOR` groups of images that have it, or seem to, say so.
 
+    Args:
+        groups: of the images, in the order of the search.
     Returns:
         one ClassThreshold a class, and the whole grid: ClassId, threshold, high_threshold, minimum_area,
         fill_holes, calibrated (the threshold), area_share, imagewise_dice, micro_dice, gain.
     """
     imagewise, micro, gain = _judge(search)
-    best = zip(search.class_thresholds, _best(search), strict=True)
+    best = zip(search.class_thresholds, _best(search, groups), strict=True)
     chosen = [NOTHING if place is None else mine[place] for mine, place in best]
     points = [{"ClassId": c, **asdict(p)} for c, mine in enumerate(search.class_thresholds, 1) for p in mine]
     of_grid = np.tile(search.grid[:, [0, 2]], (len(chosen), 1)).T
@@ -150,7 +160,8 @@ def nested_counts(search: GridSearch, groups: Sequence[int]) -> np.ndarray:
     """Count pixels with thresholds chosen on other groups than the image's own: (N, C, 3) as in `GridSearch`.
 
     The same images tell which threshold is best and how good it is: that flatters. Here every fifth of
-    the groups is judged by what the rest would choose; images all of one group by the empty submission.
+    the groups is judged by what the rest would choose; images all of one group by the empty submission. The
+    calibration, two numbers a class, and the typical areas are those of all images.
 
     Args:
         groups: of the images, in the order of the search.
@@ -159,7 +170,8 @@ def nested_counts(search: GridSearch, groups: Sequence[int]) -> np.ndarray:
     parts = min(NESTED, len(set(groups)))
     folds = GroupKFold(parts).split(search.counts, groups=groups) if parts > 1 else []
     for rest, judged in folds:
-        for channel, best in enumerate(_best(replace(search, counts=search.counts[rest]))):
+        others = replace(search, counts=search.counts[rest])
+        for channel, best in enumerate(_best(others, np.asarray(groups)[rest])):
             if best is not None:
                 counts[judged, channel] = search.counts[judged, channel, best]
     return counts
@@ -184,16 +196,18 @@ def _judge(search: GridSearch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return imagewise, micro, shrunken
 
 
-def _best(search: GridSearch) -> list[int | None]:
-    """Place of the best point of each class; None where no point gains, and `PRIOR` images say so."""
+def _best(search: GridSearch, groups: Sequence[int] | np.ndarray) -> list[int | None]:
+    """Place of the best point of each class; None where no point gains, and `PRIOR` groups say so."""
     gain, wanted = _judge(search)[2], search.settings.image_recall
     both, true, guessed = np.moveaxis(search.counts, -1, 0) > 0
-    n_true, hit, speaking = true[:, :, 0].sum(axis=0), both.sum(axis=0), (true | guessed).sum(axis=0)
+    n_true, hit, seems = true[:, :, 0].sum(axis=0), both.sum(axis=0), true | guessed
+    numbers = np.unique(groups, return_inverse=True)[1]
+    speaking = sum(seems[numbers == n].any(axis=0).astype(int) for n in range(numbers.max() + 1))
     low, high, share = search.grid.T
     tilt = TILT * (np.abs(low - 0.5) + np.abs(high - low) + share) * PRIOR / (PRIOR + n_true.sum())
     best: list[int | None] = []
     for gains, n, hits, speak in zip(gain, n_true, hit, speaking, strict=True):
-        fits = hits >= min(np.ceil(wanted * n), hits.max())
+        fits = hits >= min(np.ceil(wanted * n - 1e-9), hits.max())
         is_hopeless = gains.max() <= 0 and not wanted and speak[gains.argmax()] >= PRIOR
         best.append(None if is_hopeless else int(np.where(fits, gains - tilt, -np.inf).argmax()))
     return best

@@ -31,7 +31,7 @@ DELAY = 0.5  # seconds before an epoch's steps show: the line of the epoch befor
 
 
 def make_callbacks(run: Experiment, train: DefectSequence, validation: ValidationSequence | None) -> list:
-    """Make the callbacks of a training, and remove the checkpoint that an earlier one has left.
+    """Make the callbacks of a training, and remove what says that an earlier one has left a network.
 
     Under the network's folder they write history.csv and checkpoint.keras, the model of the epoch to keep,
     the last one without validation; the caller renames it when training is over.
@@ -39,7 +39,8 @@ def make_callbacks(run: Experiment, train: DefectSequence, validation: Validatio
     training, folder = run.training, run.training_folder
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.keras"
-    checkpoint.unlink(missing_ok=True)
+    for old in (checkpoint, folder / "trained.json"):
+        old.unlink(missing_ok=True)
     best = {"monitor": MONITOR, "mode": "max"}
     # The averaged weights come first: the checkpoint must save those that were measured.
     callbacks = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if training.ema else []
@@ -50,7 +51,7 @@ def make_callbacks(run: Experiment, train: DefectSequence, validation: Validatio
         ),
         keras.callbacks.CSVLogger(folder / "history.csv"),
     ]
-    if validation:
+    if validation and training.keep == "best":
         callbacks.append(keras.callbacks.EarlyStopping(patience=training.early_stop, **best))
     match training.schedule:
         case CosineSchedule(warmup_steps=warmup_steps):

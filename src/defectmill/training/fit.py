@@ -1,5 +1,7 @@
 """What Keras' `compile` and `fit` need: optimizer, loss, metrics."""
 
+import json
+
 import keras
 import numpy as np
 import pandas as pd
@@ -8,9 +10,10 @@ from scipy.ndimage import gaussian_filter1d
 
 from defectmill import files
 from defectmill.config import Experiment
+from defectmill.evaluation.provenance import hash_training
 from defectmill.files import DefectmillError
 from defectmill.labels import Split, load_split
-from defectmill.models import build_model
+from defectmill.models import build_model, describe_shown
 from defectmill.models.encoder_unet import PARTS
 from defectmill.models.losses import DefectLoss, ForegroundDice, batch_dice, soft_pixel_accuracy
 from defectmill.settings import EncoderUnetSettings
@@ -111,6 +114,20 @@ def compile_model(model: keras.Model, run: Experiment) -> None:
     # Compiled by XLA it would be slower on a CPU, and compiled anew for every size of image.
     model.compile(make_optimizer(run), make_loss(run), metrics=make_metrics(run), jit_compile=False)
     model.optimizer.build(model.trainable_variables)  # or TensorFlow traces the first step twice
+
+
+def keep_network(run: Experiment, split: Split) -> None:
+    """Give a trained network its name, model.keras, beside trained.json: what it is and learned from."""
+    folder = run.training_folder
+    note = {
+        "network": run.network or run.networks[0],
+        "images": len(split.train),
+        "validation": len(split.validation),
+        "shown": describe_shown(run),
+        "made_from": hash_training(run),
+    }
+    (folder / "checkpoint.keras").replace(folder / "model.keras")
+    files.write_if_changed(folder / "trained.json", json.dumps(note) + "\n")
 
 
 def verbosity() -> int | str:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from defectmill.config import ConfigError, Experiment
+from defectmill.config import Experiment
 from defectmill.files import DefectmillError
 from defectmill.images import read_image, resize_image, resize_masks
 from defectmill.labels import Split, draw_runs, refuse_overlaps, runs_by_image
@@ -70,8 +70,7 @@ class DefectSequence(keras.utils.Sequence):
 
     Args:
         pictures: those to show; only those with a defect where `data.images` says so (DefectmillError: none).
-        steps: batches an epoch; 0: every image once, in batches as of `split_batches` (ConfigError with
-            `data.balance` part).
+        steps: batches an epoch; 0: every image once, in batches as of `split_batches`.
     """
 
     def __init__(self, pictures: Pictures, batch_size: int, seed: int = 0, steps: int = 0, epochs: int = 1):
@@ -82,8 +81,6 @@ class DefectSequence(keras.utils.Sequence):
         self.image_ids = [i for i in runs if runs[i] or self.data.images == "all"]
         if not self.image_ids:
             raise DefectmillError("no images to show: none has a defect")
-        if self.data.balance == "part" and not steps:
-            raise ConfigError("data.balance=part is for drawn images: set training.steps, 0 shows each once")
         self._clean = self._by_part(i for i in self.image_ids if not runs[i])
         with_class = ([i for i in self.image_ids if c in runs[i]] for c in range(1, pictures.n_classes + 1))
         self._of_class = {class_id: self._by_part(ids) for class_id, ids in enumerate(with_class, 1) if ids}
@@ -243,7 +240,8 @@ def make_sequences(run: Experiment, split: Split) -> tuple[DefectSequence, Valid
     """Make the Sequences of a split's training part and of its validation part, None where it has none.
 
     Raises:
-        DefectmillError: one of them has no images; or classes overlap, and the head is multiclass.
+        DefectmillError: no images train, or none validate and it is no last fit; classes overlap, and the
+            head is multiclass.
     """
     if run.model.head == "multiclass":
         refuse_overlaps(split.labels)
@@ -253,7 +251,7 @@ def make_sequences(run: Experiment, split: Split) -> tuple[DefectSequence, Valid
     epochs = training.last_fit if run.network == "last" else training.epochs
     train = Pictures(split.labels, split.train, *how)
     sequence = kind(train, training.batch_size, run.seed, training.steps, epochs)
-    if split.validation.empty:
+    if split.validation.empty and run.network == "last":
         return sequence, None
     check = Pictures(split.labels, split.validation, *how)
     return sequence, ValidationSequence(check, training.batch_size, tiles.shape if tiles else None)
