@@ -124,13 +124,16 @@ def test_an_ablation_trains_what_differs_and_goes_on_where_it_stopped(project, f
     again = make(project, "ablation", "EXPERIMENT=fake")
     assert "03_train" not in again
     assert "04_predict" not in again
+    redone = changed_after(project, lambda: make(project, "EXPERIMENT=fake"))
+    assert redone == {"report.html", "scores.json", "example.jpg"}
+    assert "model.widths=[6, 8]" in (project / "output" / "fake" / "report.html").read_text()
 
 
 def test_an_ensemble_is_an_experiment_that_predicts_by_the_networks_of_others(project, first_run):
     (project / "notebooks" / "experiments" / "other.yml").write_text(EXPERIMENT.replace("[4, 8]", "[6, 8]"))
     make(project, "EXPERIMENT=other")
     told = make(project, "ensemble", "EXPERIMENTS=fake other", "NAME=both")
-    assert "03_train" not in told
+    assert "03_train both" not in told
     output = project / "output" / "both"
     assert set(json.loads((output / "networks.json").read_text())) == {"fake fold_0", "other fold_0"}
     assert (output / "report.html").is_file()

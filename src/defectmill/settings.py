@@ -206,6 +206,7 @@ class TrainingSettings(Settings):
     # Epochs of one more network, which `make infer` uses: it learns from every label, those of the test part
     # among them where they are at hand, so no score is claimed for it. 0: none.
     last_fit: NotNegative = 0
+    warm_start: bool = False  # the last fit goes on from the weights of the first fold's network
 
     @model_validator(mode="after")
     def _one_way_to_clip(self) -> "TrainingSettings":

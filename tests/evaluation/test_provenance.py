@@ -109,6 +109,12 @@ def test_a_network_is_trained_again_where_what_it_comes_from_changed(folds):
     assert not set(hashes(folds).values()) & set(now.values())
 
 
+def test_a_last_fit_that_goes_on_from_a_fold_changes_with_it(folds):
+    warm = hashes(folds, **{"training.warm_start": True})
+    assert warm["fold_0"] == hashes(folds)["fold_0"]
+    assert hashes(folds, **{"training.warm_start": True, "training.epochs": 7})["last"] != warm["last"]
+
+
 def test_an_arm_that_trains_alike_has_the_same_hash(folds):
     arm = load_experiment("folds", {"variant": "flips", "predict.flips": ["horizontal"]})
     arm.output.mkdir(parents=True)

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from defectmill.config import ConfigError, load_experiment
-from defectmill.models import build_model, list_layers, load_model
+from defectmill.models import build_model, list_layers, load_model, load_networks
 from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
 from defectmill.models.pretrained import encoder_weights
 from defectmill.models.unet import build_unet
 from defectmill.settings import EncoderUnetSettings, FlexunetSettings, UnetSettings
+from fake_competition import write_fake_competition
+from fake_maps import save_network
 
 TINY = UnetSettings(widths=(4, 6), up_widths=(4,))
 NARROW = {"up_widths": (8, 8, 8, 8)}
@@ -189,3 +191,47 @@ def test_a_missing_or_broken_model_is_named(tmp_path):
     for name in ("missing.keras", "broken.keras"):
         with pytest.raises(ConfigError, match=name):
             load_model(tmp_path / name)
+
+
+@pytest.fixture
+def networks(root):
+    """Experiment `e` with two networks of folds and one of a last fit, which give one probability each."""
+    write_fake_competition(root / "input" / "fake")
+    (root / "notebooks" / "experiments" / "e.yml").write_text(
+        "dataset: fake\nlabels: {n_folds: 2, validation_fold: every}\n"
+        "training: {last_fit: 1, keep: last, schedule: {name: cosine}}\n"
+    )
+    inputs = keras.Input((None, None, 1))
+    for n, name in enumerate(("fold_0", "fold_1", "last"), 1):
+        level = keras.layers.Rescaling(0.0, offset=n / 10)(inputs)
+        save_network("e", keras.Model(inputs, keras.layers.Concatenate()([level, level])), name)
+    return load_experiment("e")
+
+
+def levels(run, task) -> list[float]:
+    image = np.zeros((1, 4, 6, 1), np.float32)
+    return [
+        round(float(model.predict_on_batch(image)[0, 0, 0, 0]), 2) for _, model in load_networks(run, task)
+    ]
+
+
+def test_folds_predict_the_test_part_whose_labels_are_known_and_the_last_fit_all_else(networks):
+    assert levels(networks, "fold_1") == [0.2]
+    assert levels(networks, "test") == [0.1, 0.2]
+    assert levels(networks, "infer") == [0.3]
+    (networks.input / "solution.csv").unlink()
+    assert levels(networks, "test") == [0.1, 0.2, 0.3]
+
+
+def test_a_network_that_was_trained_otherwise_is_refused(networks):
+    other = load_experiment("e", {"data.scale": 0.5})
+    with pytest.raises(
+        ConfigError, match=r"fold_0/model\.keras: is .*'scale': 1\.0.* wanted .*'scale': 0\.5"
+    ):
+        load_networks(other, "fold_0")
+    # output/e/model.keras is that of the last fit; one fold alone would take it for its own.
+    with pytest.raises(ConfigError, match=r"e/model\.keras: is .*'network': 'last'.* wanted .*'fold_0'"):
+        load_networks(load_experiment("e", {"labels.validation_fold": 0, "training.last_fit": 0}), "fold_0")
+    (networks.output / "trained.json").unlink()
+    with pytest.raises(ConfigError, match=r"trained\.json is missing: `make train EXPERIMENT=e`"):
+        load_networks(networks, "infer")

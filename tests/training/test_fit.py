@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import keras
@@ -11,6 +12,7 @@ from defectmill.config import load_experiment
 from defectmill.files import DefectmillError
 from defectmill.images import list_images, read_shape
 from defectmill.labels import Split, make_image_table, read_labels
+from defectmill.models import build_model
 from defectmill.models.losses import batch_dice
 from defectmill.training import fit
 from defectmill.training.fit import Adam, compile_model, make_loss, make_metrics, make_optimizer, verbosity
@@ -243,3 +245,41 @@ def test_the_finder_trains_the_network_of_an_experiment(root, monkeypatch):
     assert 1 < len(table) <= 12
     assert np.isfinite(table).all(axis=None)
     assert table["loss"].std() > 0
+
+
+@pytest.mark.parametrize(("warm", "network"), [(True, "last"), (True, "fold_0"), (False, "last")])
+def test_a_last_fit_goes_on_from_the_first_fold_where_that_is_wanted(root, warm, network):
+    write_fake_competition(root / "input" / "fake", n_train=6)
+    more = EXPERIMENT.replace(
+        "epochs: 1,", f"epochs: 1, last_fit: 1, warm_start: {warm}, schedule: {{name: cosine}},"
+    )
+    (root / "notebooks" / "experiments" / "e.yml").write_text(more)
+    run = load_experiment("e", {"network": network})
+    model = build_model(run)
+    fresh, other = [w.copy() for w in model.get_weights()], build_model(run)
+    other.set_weights([w + 1 for w in fresh])
+    folder = run.network_folder("fold_0")
+    folder.mkdir(parents=True)
+    other.save(folder / "model.keras")
+    fit.warm_start(run, model)
+    expected = other.get_weights() if warm and network == "last" else fresh
+    for mine, wanted in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
+def test_a_kept_network_lies_beside_what_it_is(root):
+    write_fake_competition(root / "input" / "fake", n_train=6)
+    (root / "notebooks" / "experiments" / "e.yml").write_text(EXPERIMENT)
+    (root / "notebooks" / "03_train.ipynb").write_text("{}")
+    run = load_experiment("e", {"data.scale": 0.5})
+    run.output.mkdir(parents=True)
+    (run.output / "checkpoint.keras").write_text("weights")
+    for name in ("images.csv", "labels.csv"):
+        (run.output / name).write_text("ImageId,fold\na,0\nb,1\nc,1\n")
+    images = pd.read_csv(run.output / "images.csv")
+    fit.keep_network(run, Split(images, images, images[1:], images[:1], run.input))
+    note = json.loads((run.output / "trained.json").read_text())
+    assert (note["network"], note["images"], note["validation"]) == ("fold_0", 2, 1)
+    assert note["shown"] == {"mode": "crop", "channels": 1, "shape": [16, 32], "scale": 0.5}
+    assert (run.output / "model.keras").read_text() == "weights"
+    assert not (run.output / "checkpoint.keras").exists()

@@ -77,7 +77,7 @@ def hash_training(run: Experiment) -> str:
     network = run.network or run.networks[0]
     settings = run.model_dump(mode="json", include={"dataset", "seed", "data", "model", "training"})
     is_last, training = network == "last", settings["training"]
-    for name in ("epochs", "keep", "early_stop", "previews") if is_last else ("last_fit",):
+    for name in ("epochs", "keep", "early_stop", "previews") if is_last else ("last_fit", "warm_start"):
         del training[name]
     source, solution = files.ROOT / "src" / "defectmill", run.input / "solution.csv"
     code = [source / name for name in TRAINED_BY if (source / name).is_file()]
@@ -88,6 +88,8 @@ def hash_training(run: Experiment) -> str:
         tables += [run.output / "test_images.csv", solution]
     images = pd.read_csv(run.output / "images.csv").drop(columns=["fold"] * is_last)
     text = [network, str(settings), hash_files(code), hash_files(tables), images.to_csv(index=False)]
+    if is_last and run.training.warm_start:
+        text.append(hash_training(run.model_copy(update={"network": run.fold_networks[0]})))
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 

@@ -116,6 +116,13 @@ def compile_model(model: keras.Model, run: Experiment) -> None:
     model.optimizer.build(model.trainable_variables)  # or TensorFlow traces the first step twice
 
 
+def warm_start(run: Experiment, model: keras.Model) -> None:
+    """Let a last fit go on from the weights of the first fold's network, where the experiment says so."""
+    if run.network == "last" and run.training.warm_start:
+        folder = run.network_folder(run.fold_networks[0])
+        model.load_weights(run.require(folder / "model.keras", "train"))
+
+
 def keep_network(run: Experiment, split: Split) -> None:
     """Give a trained network its name, model.keras, beside trained.json: what it is and learned from."""
     folder = run.training_folder
