@@ -40,7 +40,7 @@ def pick(*pairs, thresholds=(0.5, 0.7)):
 
 
 def test_threshold_that_keeps_the_true_component_alone_is_chosen():
-    thresholds, tried = pick((MAP[:, :, None], LARGE[:, :, None].astype(np.uint8)))
+    thresholds, tried = pick(*[(MAP[:, :, None], LARGE[:, :, None].astype(np.uint8))] * 30)
     # 0.7 as threshold loses two of three pixels; area 3 or high threshold 0.7 drops the false component.
     assert thresholds == [ClassThreshold(0.5, 0.5, 3)]
     point = ["ClassId", "threshold", "high_threshold", "minimum_area", "area_share"]
@@ -194,7 +194,7 @@ def test_an_absent_class_without_alarms_follows_the_others():
     seen = np.zeros((3, 5, 2), np.uint8)
     seen[LARGE, 0] = 1
     faint = np.stack([MAP, MAP / 10], 2)
-    thresholds, _ = choose(search([(faint, seen)] * 3, [10, 10]))
+    thresholds, _ = choose(search([(faint, seen)] * 30, [10, 10]))
     assert thresholds == [ClassThreshold(0.5, 0.5, 3)] * 2
 
 
@@ -231,7 +231,7 @@ def test_the_objective_is_the_score_the_micro_dice_or_both():
     large[0, :3] = large[3, :2] = 1
     found, alarm = np.where(large, 0.9, 0.0), np.zeros((4, 6, 1))
     found[3, :2] = alarm[0, 0] = 0.4
-    searched = search([(found, large), (alarm, clean)], [5], (0.3, 0.5), [0])
+    searched = search([(found, large), (alarm, clean)] * 30, [5], (0.3, 0.5), [0])
     gains = {}
     for objective in ("both", "score", "dice"):
         settings = PredictSettings(objective=objective)

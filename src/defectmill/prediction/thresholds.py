@@ -21,7 +21,6 @@ from defectmill.scores import dice_from_counts, micro_dice
 from defectmill.settings import PredictSettings
 
 PRIOR = 10  # with fewer images than this, a class is judged more by the other classes than by itself
-TILT = 0.1  # gain that a threshold far from a half must show, where little or nothing speaks
 LEVELS = 256  # of probability, for the calibration
 NESTED = 5
 NOTHING = ClassThreshold(1.0, 1.0, 0)
@@ -137,9 +136,10 @@ def choose_thresholds(
     false alarm costs 1, a found defect earns its Dice), plus its micro Dice, which large defects dominate;
     or one of the two, as `objective` says. Few images do not carry a choice among hundreds of points, so
     the gain of a class is shrunken towards the mean of all classes (partial pooling, as of `PRIOR` more
-    images), and that towards a half as threshold; counting by image with the class and minimum areas in
-    shares of its typical mask make rare and common classes comparable. A class that no point gains for is
-    never predicted, but only where at least `PRIOR` groups of images that have it, or seem to, say so.
+    images), and that towards a half as threshold and no minimum area; counting by image with the class and
+    minimum areas in shares of its typical mask make rare and common classes comparable. A class that no
+    point gains for is never predicted, but only where at least `PRIOR` groups of images that have it, or
+    seem to, say so.
 
     Args:
         groups: of the images, in the order of the search.
@@ -177,8 +177,11 @@ def nested_counts(search: GridSearch, groups: Sequence[int]) -> np.ndarray:
     return counts
 
 
-def _judge(search: GridSearch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image-wise Dice, micro Dice and shrunken gain of each point: (C, R) each."""
+def _judge(search: GridSearch, lean: float = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image-wise Dice, micro Dice and shrunken gain of each point: (C, R) each.
+
+    `lean` is how many images the belief weighs that a half is the right threshold, and no minimum area.
+    """
     counts, objective = search.counts, search.settings.objective
     both, true, guessed = np.moveaxis(counts, -1, 0)
     imagewise = dice_from_counts(both, true, guessed).mean(axis=0)
@@ -186,30 +189,30 @@ def _judge(search: GridSearch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n_true = (true[:, :, :1] > 0).sum(axis=0)
     added = (imagewise * len(counts) - (len(counts) - n_true)) * (objective != "dice")
     shown = micro * (objective != "score")
-    gain = added / np.maximum(n_true, 1) + shown
     # A class of one image and sixty false alarms must not speak for all, nor an absent one.
-    seen = n_true[:, 0] > 0
-    prior = np.maximum(gain[seen], -1).mean(axis=0) if seen.any() else gain.mean(axis=0)
+    gain, seen, total = added / np.maximum(n_true, 1) + shown, n_true[:, 0] > 0, n_true.sum()
+    prior = np.maximum(gain[seen], -1).mean(axis=0) if seen.any() else np.zeros(len(search.grid))
+    low, high, share = search.grid.T
+    belief = -np.abs(low - 0.5) - np.abs(high - low) - share
+    prior = (total * prior + lean * belief) / max(total + lean, 1)
     shrunken = (added + n_true * shown + PRIOR * prior) / (n_true + PRIOR)
-    # An absent class has false alarms only: one is too many.
-    shrunken = np.where(n_true > 0, shrunken, np.where(added < 0, added, prior))
-    return imagewise, micro, shrunken
+    # An absent class has false alarms only: one is too many, where many images could have had one.
+    alarmed = np.where(added < 0, added * total / max(total + lean, 1), prior)
+    return imagewise, micro, np.where(n_true > 0, shrunken, alarmed)
 
 
 def _best(search: GridSearch, groups: Sequence[int] | np.ndarray) -> list[int | None]:
     """Place of the best point of each class; None where no point gains, and `PRIOR` groups say so."""
-    gain, wanted = _judge(search)[2], search.settings.image_recall
     both, true, guessed = np.moveaxis(search.counts, -1, 0) > 0
     n_true, hit, seems = true[:, :, 0].sum(axis=0), both.sum(axis=0), true | guessed
     numbers = np.unique(groups, return_inverse=True)[1]
     speaking = sum(seems[numbers == n].any(axis=0).astype(int) for n in range(numbers.max() + 1))
-    low, high, share = search.grid.T
-    tilt = TILT * (np.abs(low - 0.5) + np.abs(high - low) + share) * PRIOR / (PRIOR + n_true.sum())
-    best: list[int | None] = []
-    for gains, n, hits, speak in zip(gain, n_true, hit, speaking, strict=True):
+    wanted, best = search.settings.image_recall, list[int | None]()
+    rows = zip(_judge(search)[2], _judge(search, PRIOR)[2], n_true, hit, speaking, strict=True)
+    for gains, leaning, n, hits, speak in rows:
         fits = hits >= min(np.ceil(wanted * n - 1e-9), hits.max())
         is_hopeless = gains.max() <= 0 and not wanted and speak[gains.argmax()] >= PRIOR
-        best.append(None if is_hopeless else int(np.where(fits, gains - tilt, -np.inf).argmax()))
+        best.append(None if is_hopeless else int(np.where(fits, leaning, -np.inf).argmax()))
     return best
 
 
