@@ -116,6 +116,9 @@ class EncoderUnetSettings(EncoderModel):
     encoder: Literal["lite0", "lite1", "lite2"] = "lite0"  # the higher, the slower
     pretrained: bool = True  # the encoder starts from ImageNet weights
     frozen: Annotated[int, Field(ge=0, le=8)] = 0  # parts that keep them: the stem, then seven stages
+    fold_norm: bool = (
+        False  # the encoder's batch normalisation is part of its convolutions, also where it learns
+    )
     encoder_rate: Share = 1.0  # learning rate of the last part, in shares of training.learning_rate
     rate_decay: Share = 1.0  # that of any other part, in shares of the next deeper one's
     thaw_step: NotNegative = 0  # training steps in which the encoder's weights stay as they are

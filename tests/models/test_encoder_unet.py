@@ -69,6 +69,17 @@ def test_folded_normalisation_computes_the_same(encoder):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(one).max())
 
 
+def test_an_encoder_without_normalisation_layers_learns_all_the_same():
+    image = np.random.default_rng(2).uniform(0, 255, (1, 64, 96, 3)).astype(np.float32)
+    with_layers, folded = build(), build(fold_norm=True)
+    one = features_of(with_layers, "stage6_0_project_norm").predict_on_batch(image)
+    other = features_of(folded, "stage6_0_project").predict_on_batch(image)
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(one).max())
+    kernels = [len([v for v in m.trainable_variables if "kernel" in v.path]) for m in (with_layers, folded)]
+    assert kernels[0] == kernels[1]
+    assert not any("norm" in layer.name for layer in folded.layers)
+
+
 def small(n_classes=2, **settings):
     """The decoder on five strided convolutions in place of an encoder."""
     inputs = features = keras.Input((None, None, 1))

@@ -32,14 +32,18 @@ def build_encoder_unet(settings: EncoderUnetSettings, n_classes: int, channels: 
     """Build the network, see `build_model`; `n_classes` does not count background.
 
     `up_widths` and what else is the decoder's: see `attach_decoder`. Frozen convolutions have their batch
-    normalisation folded in, which is faster. For a grey image the weights of the stem are summed over the
-    colours. ConfigError: neither four nor five up_widths.
+    normalisation folded in, which is faster, with `fold_norm` all of them. For a grey image the weights of
+    the stem are summed over the colours. ConfigError: neither four nor five up_widths.
     """
     inputs = keras.Input((None, None, channels), name="image")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(inputs)
     x = PadToMultiple(32)(x)
     frozen = [part < settings.frozen for part in range(len(PARTS))]
-    how = [{"padding": "same", "use_bias": stays, "trainable": not stays} for stays in frozen]
+    folded = [stays or settings.fold_norm for stays in frozen]
+    how = [
+        {"padding": "same", "use_bias": has_bias, "trainable": not stays}
+        for stays, has_bias in zip(frozen, folded, strict=True)
+    ]
     x = _unit(x, layers.Conv2D(32, 3, strides=2, name="stem", **how[0]))
     features = []
     for number in range(len(STAGES)):
@@ -68,7 +72,7 @@ def _stage(x, number: int, encoder: str, how: dict[str, Any]):
 
 def _unit(x, convolution: keras.layers.Layer, activate: bool = True):
     x, name = convolution(x), convolution.name
-    if not convolution.use_bias:  # else it is frozen, and holds its normalisation
+    if not convolution.use_bias:  # else it holds its normalisation
         x = layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_act")(x) if activate else x
 
