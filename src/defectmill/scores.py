@@ -10,6 +10,7 @@ import pandas as pd
 from defectmill.files import DefectmillError
 from defectmill.rle import intersect_rles, rle_area
 
+LEVELS = 256  # of probability
 Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -72,6 +73,16 @@ def count_pixels(truth: np.ndarray, predicted: np.ndarray) -> Counts:
         array.sum(axis=(1, 2), dtype=np.int64) for array in (truth & predicted, truth, predicted)
     )
     return both, true, guessed
+
+
+def count_levels(probs: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Count the pixels of each class by their probability, in LEVELS steps.
+
+    Takes (H, W, C) probabilities and masks in {0, 1}; gives (C, 2 * LEVELS) int64: pixels that are not the
+    class, from probability 0 to 1, then those that are.
+    """
+    levels = np.rint(probs * (LEVELS - 1)).astype(np.int64) + np.where(truth, LEVELS, 0)
+    return np.array([np.bincount(level.ravel(), minlength=2 * LEVELS) for level in np.moveaxis(levels, 2, 0)])
 
 
 def count_runs(truth: pd.DataFrame, predicted: pd.DataFrame) -> Counts:

@@ -10,13 +10,12 @@ from sklearn.metrics import precision_recall_curve
 
 from defectmill.files import DefectmillError
 from defectmill.labels import draw_runs, runs_by_image
-from defectmill.scores import count_pixels
+from defectmill.scores import LEVELS, count_levels, count_pixels
 
 EDGE_TOLERANCE = 2  # pixels at the image's own size
 COUNTS = ["both", "truth", "predicted"]
 COUNTS += ["edge_truth", "edge_truth_met", "edge_predicted", "edge_predicted_met"]
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-LEVELS = 256  # of probability, for precision-recall curves
 MOST_BINS = 16  # of areas: up to 4 ** 16 pixels, more than an image may have
 Pairs = Iterable[tuple[np.ndarray, np.ndarray]]
 
@@ -125,8 +124,7 @@ def precision_recall_curves(pairs: Pairs, class_names: Sequence[str]) -> pd.Data
     """
     pixels = np.zeros((len(class_names), 2 * LEVELS))
     for probs, truth in pairs:
-        levels = np.rint(probs * (LEVELS - 1)).astype(np.int64) + np.where(truth, LEVELS, 0)
-        pixels += [np.bincount(level.ravel(), minlength=2 * LEVELS) for level in np.moveaxis(levels, 2, 0)]
+        pixels += count_levels(probs, truth)
     scores, is_true, rows = np.tile(np.linspace(0, 1, LEVELS), 2), np.arange(2 * LEVELS) >= LEVELS, []
     for name, weights in zip(class_names, pixels, strict=True):
         if weights[is_true].any():

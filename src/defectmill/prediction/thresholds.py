@@ -17,11 +17,10 @@ from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError, write_atomically
 from defectmill.prediction.postprocess import ClassThreshold, Pairs, find_components, keep_likeliest
 from defectmill.rle import rle_area
-from defectmill.scores import dice_from_counts, micro_dice
+from defectmill.scores import LEVELS, count_levels, dice_from_counts, micro_dice
 from defectmill.settings import PredictSettings
 
 PRIOR = 10  # with fewer images than this, a class is judged more by the other classes than by itself
-LEVELS = 256  # of probability, for the calibration
 NESTED = 5
 NOTHING = ClassThreshold(1.0, 1.0, 0)
 
@@ -64,8 +63,7 @@ def fit_calibration(maps: Pairs, n_classes: int, groups: Sequence[int] | np.ndar
     pixels, fitted = np.zeros((n_classes, 2 * LEVELS)), []
     groups_of: list[set[int]] = [set() for _ in range(n_classes)]
     for (probs, truth), group in zip(maps, groups, strict=True):
-        levels = np.rint(probs * (LEVELS - 1)).astype(np.int64) + np.where(truth, LEVELS, 0)
-        pixels += [np.bincount(level.ravel(), minlength=2 * LEVELS) for level in np.moveaxis(levels, 2, 0)]
+        pixels += count_levels(probs, truth)
         for channel in np.flatnonzero(truth.any(axis=(0, 1))):
             groups_of[channel].add(group)
     scores = logit(np.clip(np.tile(np.arange(LEVELS) / (LEVELS - 1), 2), 0.002, 0.998))[:, None]
