@@ -30,7 +30,7 @@ METRICS = {
     "boundary_f1": "F1 of edge pixels that lie within 2 pixels of the other edge",
     "soft_pixel_accuracy": "mean predicted probability of the true class, background included: FlexUNet's",
     "soft_pixel_accuracy_of_background": "what predicting background alone reaches of it",
-    "nested_score": "score of the validation fold with thresholds chosen on its other groups",
+    "nested_score": "score of the validation images with thresholds chosen on other groups",
     "nested_micro_dice": "micro Dice alike",
     "nested_image_recall": "image recall alike",
     "nested_false_alarm_rate": "false alarms alike",
