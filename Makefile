@@ -49,7 +49,7 @@ $(error MOVES is now TRANSFORMS: make augment TRANSFORMS="elastic shear")
 endif
 
 # Modules that a step really uses, a package a step and words of the root: a change to a plot never retrains.
-WORDS := $(addprefix $S/,rle.py labels.py images.py)
+WORDS := $(addprefix $S/,rle.py labels.py split.py images.py)
 CURATION := $(wildcard $S/curation/*.py) $S/scores.py
 TRAINING := $(wildcard $S/models/*.py $S/training/*.py) $(addprefix $S/prediction/,tiles.py inference.py postprocess.py)
 TRAINING += $S/evaluation/provenance.py

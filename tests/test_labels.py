@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.config import ConfigError, load_experiment
 from defectmill.labels import (
     LabelError,
     classes_by_image,
@@ -15,7 +14,6 @@ from defectmill.labels import (
     find_overlaps,
     labels_to_text,
     layout_of,
-    load_split,
     make_image_table,
     make_label_table,
     masks_to_labels,
@@ -29,7 +27,6 @@ from defectmill.labels import (
     write_labels,
 )
 
-FIXED = {"training.keep": "last", "training.schedule.name": "cosine"}  # what cross-validation needs
 OLD = "ImageId_ClassId,EncodedPixels"
 NEW = "ImageId,ClassId,EncodedPixels"
 TABLE = [
@@ -314,72 +311,3 @@ def test_five_overlapping_images_are_named_and_the_rest_counted():
     with pytest.raises(LabelError, match=r"in 1 images: 0\.png \(6 pixels\); .* model\.head=multilabel"):
         refuse_overlaps(labels[:3])
     refuse_overlaps(make_label_table([("a.png", 1, "3 2"), ("a.png", 2, "5 2"), ("b.png", 1, "3 2")]))
-
-
-@pytest.fixture
-def run(root):
-    (root / "notebooks" / "experiments" / "mine.yml").write_text(
-        "dataset: crack\nlabels: {validation_fold: 1}\n"
-    )
-    return load_experiment("mine")
-
-
-def write_split(run) -> None:
-    labels = make_label_table([("a.png", 1, "1 2"), ("NA", 1, ""), ("c.png", 1, "9 1")])
-    images = make_image_table(labels, pd.DataFrame({"ImageId": labels["ImageId"], "height": 3, "width": 5}))
-    run.output.mkdir(parents=True)
-    write_labels(labels, run.output / "labels.csv", "2019")
-    images.assign(group=[0, 1, 2], fold=[1, 0, -1]).to_csv(run.output / "images.csv", index=False)
-
-
-def test_the_split_has_the_validation_fold_on_one_side_and_all_else_on_the_other(run):
-    write_split(run)
-    split = load_split(run)
-    assert split.images["ImageId"].tolist() == ["a.png", "NA", "c.png"]
-    assert split.validation["ImageId"].tolist() == ["a.png"]
-    assert split.train["ImageId"].tolist() == ["NA", "c.png"]
-    assert split.train["classes"].tolist() == ["", "1"]
-    assert rows_of(split.labels_of(split.train)) == [("NA", 1, "", False), ("c.png", 1, "9 1", True)]
-    assert len(split.labels) == 3
-
-
-def test_every_fold_is_left_out_by_its_network_and_by_all_of_them_together(run):
-    write_split(run)
-    run = load_experiment("mine", {"labels.validation_fold": "every", "labels.n_folds": 2, **FIXED})
-    for network, validation, train in (
-        ("fold_0", ["NA"], ["a.png", "c.png"]),
-        ("fold_1", ["a.png"], ["NA", "c.png"]),
-        ("", ["NA", "a.png"], ["a.png", "NA", "c.png"]),  # fold by fold; c.png always trains
-    ):
-        split = load_split(run, network)
-        assert split.validation["ImageId"].tolist() == validation
-        assert split.train["ImageId"].tolist() == train
-        assert split.folder == run.input / "train_images"
-
-
-def test_a_last_fit_sees_every_label_those_of_the_test_part_too(run):
-    write_split(run)
-    alone = load_split(run, "last")
-    assert alone.train["ImageId"].tolist() == [f"train_images/{i}" for i in ("a.png", "NA", "c.png")]
-    assert (len(alone.validation), alone.folder) == (0, run.input)
-    run.input.mkdir(parents=True)
-    (run.input / "solution.csv").write_text("ImageId_ClassId,EncodedPixels\na.png_1,7 2\n")
-    tests = "ImageId,height,width,classes,group\na.png,3,5,1,3\n"
-    with pytest.raises(ConfigError, match=r"test_images\.csv is missing: `make labels EXPERIMENT=mine`"):
-        load_split(run, "last")
-    (run.output / "test_images.csv").write_text(tests)
-    split = load_split(run, "last")
-    # An image of the same name stands in both parts.
-    assert split.train["ImageId"].tolist() == [*alone.train["ImageId"], "test_images/a.png"]
-    assert rows_of(split.labels)[-1] == ("test_images/a.png", 1, "7 2", True)
-    assert split.train["group"].tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("name", ["images.csv", "labels.csv"])
-def test_a_split_that_is_not_written_yet_names_the_make_target(run, name):
-    write_split(run)
-    (run.output / name).unlink()
-    with pytest.raises(
-        ConfigError, match=rf"output/mine/{name} is missing: `make labels EXPERIMENT=mine` writes"
-    ):
-        load_split(run)

@@ -6,8 +6,9 @@ import sys
 import pandas as pd
 import pytest
 
-from defectmill.__main__ import COMMANDS, main, tell_products
+from defectmill.__main__ import COMMANDS, main
 from defectmill.files import ROOT, DefectmillError
+from defectmill.running.notebooks import tell_products
 
 
 def run(*words):

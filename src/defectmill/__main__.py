@@ -1,21 +1,16 @@
 """The one command line: what make calls. `python -m defectmill --help`."""
 
 import argparse
-import json
-import logging
-import os
-import resource
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from defectmill import files
-from defectmill.config import ConfigError, Experiment, load_experiment, parse_overrides, write_stage_settings
-from defectmill.evaluation import provenance, results
+from defectmill.config import ConfigError, load_experiment, parse_overrides, write_stage_settings
+from defectmill.evaluation import results
 from defectmill.files import DefectmillError
+from defectmill.running.networks import infer, run_ablation, train
+from defectmill.running.notebooks import divert_stderr, run_notebook, tell_products
 
 # Imports of a command stand in its function: `make list` must not wait for papermill or TensorFlow.
 Argument = tuple[str, dict[str, Any]]
@@ -114,7 +109,7 @@ def main(words: Sequence[str]) -> None:
                 plot_rates(*print_rates(run)).savefig(run.output / "rates.png")
             tell_products([run.output / "rates.csv", run.output / "rates.png"])
         case "import-config":
-            from defectmill.flexunet_import import import_config
+            from defectmill.running.flexunet_import import import_config
 
             print(import_config(Path(given.config), given.name))
         case "summary":
@@ -130,154 +125,6 @@ def main(words: Sequence[str]) -> None:
             tell_products([results.write_site()])
         case "results":
             tell_products([results.write_readme_table()])
-
-
-def run_notebook(name: str, run: Experiment, values: dict) -> None:
-    """Run one notebook by papermill; the executed copy, its time and memory go to output.
-
-    Args:
-        values: its parameters beside `experiment`.
-    Raises:
-        SystemExit: the notebook failed (its cell and error are shown), or its parameters cell
-            has other names: papermill itself only warns of an unknown parameter.
-    """
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
-    source = files.ROOT / "notebooks" / f"{name}.ipynb"
-    title = json.loads(source.read_text(encoding="utf-8"))["cells"][0]["source"][0].strip("# \n")
-    values, found = {"experiment": run.name, **values}, set(papermill.inspect_notebook(str(source)))
-    if found != set(values):
-        raise SystemExit(f"error: {source}: parameters are {sorted(found)}, not {sorted(values)}")
-    step = provenance.step_of(run) if name == "03_train" else name
-    executed = run.output / "notebooks" / f"{step}.ipynb"
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    files.set_unattended()
-    if sys.stdout.isatty():  # the training shows its progress there
-        os.environ["DEFECTMILL_TERMINAL"] = os.ttyname(sys.stdout.fileno())
-    logging.getLogger("papermill").setLevel(logging.WARNING)  # what cells print comes by stdout_file
-    started, clock = time.time(), time.perf_counter()
-    print(f"{step} {run.name}: {title}", flush=True)
-    log = executed.with_suffix(".log")
-    try:
-        with divert_stderr(log):
-            papermill.execute_notebook(
-                str(source),
-                str(executed),
-                values,
-                cwd=str(source.parent),
-                kernel_name="python3",
-                progress_bar=False,
-                stdout_file=sys.stdout,
-                extra_arguments=["--log-level=40", "--IPKernelApp.capture_fd_output=False"],
-            )
-    except PapermillExecutionError as error:
-        raise SystemExit(
-            f"{error}\nerror: {source} failed in cell [{error.exec_count}]; the executed copy: {executed}"
-        ) from error
-    except DeadKernelError as error:
-        raise SystemExit(f"error: {source}: the kernel died; see {log}") from error
-    seconds = round(time.perf_counter() - clock, 1)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    executed.with_suffix(".json").write_text(json.dumps({"seconds": seconds, "peak_mb": peak}) + "\n")
-    if name == "05_report":
-        from defectmill.evaluation.report import export_report
-
-        export_report(executed, run)
-    written = {*run.output.iterdir(), *run.training_folder.glob("*"), run.submission}
-    tell_products(
-        [p for p in written if p.exists() and p.is_file() and p.stat().st_mtime >= started], seconds
-    )
-
-
-def train(run: Experiment, overrides: dict) -> None:
-    """Run 03 for each network of an experiment, and write networks.json: what each was trained on.
-
-    Those stay that settings, labels and code would make again; so a training that was stopped goes on with
-    the network that it had begun.
-    """
-    from defectmill.prediction.ensemble import read_members
-
-    notes = read_members(run)
-    for network in () if run.members else run.networks:
-        one = run.model_copy(update={"network": network})
-        stamp = one.training_folder / "trained.json"
-        note = json.loads(stamp.read_text()) if stamp.is_file() else {}
-        has_network = (one.training_folder / "model.keras").is_file()
-        if has_network and note.get("made_from") == provenance.hash_training(one):
-            print(f"03_train {run.name}: network {network} stands")
-        else:
-            run_notebook("03_train", one, {"overrides": {**overrides, "network": network}})
-            note = json.loads(stamp.read_text())
-        notes[network] = note
-    path, text = run.output / "networks.json", json.dumps(notes, indent=1) + "\n"
-    files.write_if_changed(path, text)
-    if not run.members:  # an ensemble asks at every make, and its masks change with its members alone
-        path.touch()
-
-
-def run_ablation(run: Experiment, overrides: dict) -> None:
-    """Run the arms of an ablation that have not run as they would now, and write ablation.csv after each."""
-    from defectmill.evaluation import ablation
-
-    arms, done = ablation.read_arms(run.name), dict[str, Experiment]()
-    for name, changes in arms.items():
-        values = {**overrides, **changes, "variant": name, "training.last_fit": 0, "training.previews": 0}
-        try:
-            arm = load_experiment(run.name, values)
-        except ConfigError as error:
-            if "does not apply" not in str(error):
-                raise
-            print(f"{name} is left out: {error}")
-            continue
-        if name == ablation.BASELINE:
-            run_notebook("02_labels", arm, {"overrides": values})
-        else:
-            ablation.copy_from(done[ablation.BASELINE], arm)
-        if not ablation.has_run(arm):
-            train(arm, values)
-            run_notebook("04_predict", arm, {"overrides": values})
-            ablation.note_run(arm)
-        done[name] = arm
-        table = ablation.make_table(done, arms)
-        table.to_csv(run.output / "ablation.csv", index=False)
-    print(table.round(3).to_string(index=False))
-
-
-def infer(run: Experiment, overrides: dict, images: str, out: str) -> None:
-    """Run 06 on a folder of images; what it cannot do is said before the kernel starts."""
-    from defectmill.prediction.inspection import check_inspection
-
-    _, target = check_inspection(run, images, out)
-    run_notebook("06_infer", run, {"overrides": overrides, "images": images, "out": out})
-    tell_products([target])
-
-
-def tell_products(paths: Sequence[Path], seconds: float | None = None) -> None:
-    """Print what was written, by folder, relative to the project where it lies inside."""
-    folders: dict[Path, list[str]] = {}
-    for path in sorted(paths):
-        folders.setdefault(path.parent, []).append(path.name)
-    for folder, names in folders.items():
-        shown = folder.relative_to(files.ROOT) if folder.is_relative_to(files.ROOT) else folder
-        print(f"  wrote {shown}/{names[0]}" if len(names) == 1 else f"  wrote {shown}/: {' '.join(names)}")
-    if seconds is not None:
-        print(f"  in {seconds:.0f} s", flush=True)
-
-
-@contextmanager
-def divert_stderr(log: Path) -> Iterator[None]:
-    """Send what C++ libraries write past Python to a file: TensorFlow is chatty."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    kept = os.dup(2)
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from defectmill.config import load_experiment
 from defectmill.curation.facts import ClassFacts, DatasetFacts, mask_size, mask_width, read_facts
 from defectmill.files import DefectmillError
 from defectmill.images import write_image
-from defectmill.labels import Split, masks_to_labels
+from defectmill.labels import masks_to_labels
+from defectmill.split import Split
 from fake_competition import EXPERIMENT, write_fake_competition
 
 

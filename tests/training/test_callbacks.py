@@ -10,8 +10,9 @@ from PIL import Image
 from defectmill import files
 from defectmill.config import load_experiment
 from defectmill.images import list_images, read_shape
-from defectmill.labels import Split, make_image_table, read_labels
+from defectmill.labels import make_image_table, read_labels
 from defectmill.models import build_model
+from defectmill.split import Split
 from defectmill.training import callbacks
 from defectmill.training.callbacks import make_callbacks
 from defectmill.training.fit import MONITOR, compile_model, verbosity

@@ -5,7 +5,8 @@ import pytest
 
 from defectmill.config import ConfigError, load_experiment
 from defectmill.images import list_images, read_shape
-from defectmill.labels import load_split, make_image_table, read_labels, write_labels
+from defectmill.labels import make_image_table, read_labels, write_labels
+from defectmill.split import load_split
 from defectmill.training import cost as costs
 from defectmill.training.cost import Cost, measure_cost, parse_budget, print_cost, print_plan
 from fake_competition import EXPERIMENT, write_fake_competition

@@ -11,9 +11,10 @@ from defectmill import files
 from defectmill.config import load_experiment
 from defectmill.files import DefectmillError
 from defectmill.images import list_images, read_shape
-from defectmill.labels import Split, make_image_table, read_labels
+from defectmill.labels import make_image_table, read_labels
 from defectmill.models import build_model
 from defectmill.models.losses import batch_dice
+from defectmill.split import Split
 from defectmill.training import fit
 from defectmill.training.fit import Adam, compile_model, make_loss, make_metrics, make_optimizer, verbosity
 from fake_competition import EXPERIMENT, write_fake_competition

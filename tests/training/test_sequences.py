@@ -6,9 +6,10 @@ import pytest
 from defectmill.config import load_experiment
 from defectmill.files import DefectmillError
 from defectmill.images import write_image
-from defectmill.labels import LabelError, Split, make_label_table
+from defectmill.labels import LabelError, make_label_table
 from defectmill.rle import mask_to_rle
 from defectmill.settings import CapstoneData, CropData, ResizeData
+from defectmill.split import Split
 from defectmill.training import sequences
 from defectmill.training.sequences import CapstoneSequence, DefectSequence, Pictures, ValidationSequence
 

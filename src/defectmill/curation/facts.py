@@ -10,8 +10,9 @@ import pandas as pd
 from defectmill.config import Experiment
 from defectmill.files import DefectmillError
 from defectmill.images import list_images, read_image
-from defectmill.labels import Split, find_overlaps
+from defectmill.labels import find_overlaps
 from defectmill.rle import rle_to_mask
+from defectmill.split import Split
 
 SAMPLED = 40  # masks of a class, and images, that are looked at
 SPECK = 16  # smaller components are what a resized mask leaves of others

@@ -13,7 +13,7 @@ from defectmill.config import ConfigError, Experiment
 from defectmill.evaluation.compare import compare_counts
 from defectmill.evaluation.metrics import pick
 from defectmill.evaluation.provenance import hash_files, hash_training, read_usage, step_of
-from defectmill.labels import load_split
+from defectmill.split import load_split
 
 BASELINE = "baseline"
 MEASURED = ("nested_score", "nested_micro_dice", "nested_image_recall", "nested_false_alarm_rate")

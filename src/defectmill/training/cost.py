@@ -14,9 +14,9 @@ from defectmill import files
 from defectmill.config import ConfigError, Experiment, load_experiment, set_value
 from defectmill.curation.facts import read_facts
 from defectmill.images import list_images, read_image
-from defectmill.labels import Split, load_split
 from defectmill.models import build_model
 from defectmill.prediction.inference import predict_probs
+from defectmill.split import Split, load_split
 from defectmill.training.fit import compile_model
 from defectmill.training.plan import ENCODERS, ENOUGH, Choice, Choices, Speed, draft, propose
 from defectmill.training.sequences import make_sequences

@@ -12,11 +12,11 @@ from defectmill import files
 from defectmill.config import Experiment
 from defectmill.evaluation.provenance import hash_training
 from defectmill.files import DefectmillError
-from defectmill.labels import Split, load_split
 from defectmill.models import build_model, describe_shown
 from defectmill.models.encoder_unet import PARTS
 from defectmill.models.losses import DefectLoss, ForegroundDice, batch_dice, soft_pixel_accuracy
 from defectmill.settings import EncoderUnetSettings
+from defectmill.split import Split, load_split
 from defectmill.training.sequences import make_sequences
 
 MONITOR = "val_foreground_dice"  # what decides between epochs

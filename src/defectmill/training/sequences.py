@@ -12,10 +12,11 @@ import pandas as pd
 from defectmill.config import Experiment
 from defectmill.files import DefectmillError
 from defectmill.images import read_image, resize_image, resize_masks
-from defectmill.labels import Split, draw_runs, refuse_overlaps, runs_by_image
+from defectmill.labels import draw_runs, refuse_overlaps, runs_by_image
 from defectmill.prediction.tiles import Shape, cut_tile, place_crop, shown_shape, split_batches, tile_origins
 from defectmill.rle import draw_pixel
 from defectmill.settings import CapstoneData, CropData, DataSettings
+from defectmill.split import Split
 from defectmill.training.augment import Augmenter, Pair, cut_defect, mix_rectangle, paste_defect
 
 CACHE = 2**29  # bytes of images that are kept, and of masks; training holds two such pairs

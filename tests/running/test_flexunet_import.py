@@ -5,7 +5,7 @@ import yaml
 
 from defectmill.config import ConfigError, load_experiment
 from defectmill.dataset_info import builtin_datasets
-from defectmill.flexunet_import import compare_readme, import_config, read_literal_ini, translate
+from defectmill.running.flexunet_import import compare_readme, import_config, read_literal_ini, translate
 
 TILE = """\
 ; a comment

@@ -1,0 +1,1 @@
+"""Annotation formats in and out: image files with masks, whatever tool drew them."""

@@ -1,0 +1,1 @@
+"""What make runs: notebooks, the networks of an experiment, ablations."""

@@ -1,0 +1,100 @@
+"""Run one notebook by papermill, and tell what it wrote."""
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from defectmill import files
+from defectmill.config import Experiment
+from defectmill.evaluation import provenance
+
+
+def run_notebook(name: str, run: Experiment, values: dict) -> None:
+    """Run one notebook by papermill; the executed copy, its time and memory go to output.
+
+    Args:
+        values: its parameters beside `experiment`.
+    Raises:
+        SystemExit: the notebook failed (its cell and error are shown), or its parameters cell
+            has other names: papermill itself only warns of an unknown parameter.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    source = files.ROOT / "notebooks" / f"{name}.ipynb"
+    title = json.loads(source.read_text(encoding="utf-8"))["cells"][0]["source"][0].strip("# \n")
+    values, found = {"experiment": run.name, **values}, set(papermill.inspect_notebook(str(source)))
+    if found != set(values):
+        raise SystemExit(f"error: {source}: parameters are {sorted(found)}, not {sorted(values)}")
+    step = provenance.step_of(run) if name == "03_train" else name
+    executed = run.output / "notebooks" / f"{step}.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    files.set_unattended()
+    if sys.stdout.isatty():  # the training shows its progress there
+        os.environ["DEFECTMILL_TERMINAL"] = os.ttyname(sys.stdout.fileno())
+    logging.getLogger("papermill").setLevel(logging.WARNING)  # what cells print comes by stdout_file
+    started, clock = time.time(), time.perf_counter()
+    print(f"{step} {run.name}: {title}", flush=True)
+    log = executed.with_suffix(".log")
+    try:
+        with divert_stderr(log):
+            papermill.execute_notebook(
+                str(source),
+                str(executed),
+                values,
+                cwd=str(source.parent),
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                extra_arguments=["--log-level=40", "--IPKernelApp.capture_fd_output=False"],
+            )
+    except PapermillExecutionError as error:
+        raise SystemExit(
+            f"{error}\nerror: {source} failed in cell [{error.exec_count}]; the executed copy: {executed}"
+        ) from error
+    except DeadKernelError as error:
+        raise SystemExit(f"error: {source}: the kernel died; see {log}") from error
+    seconds = round(time.perf_counter() - clock, 1)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    executed.with_suffix(".json").write_text(json.dumps({"seconds": seconds, "peak_mb": peak}) + "\n")
+    if name == "05_report":
+        from defectmill.evaluation.report import export_report
+
+        export_report(executed, run)
+    written = {*run.output.iterdir(), *run.training_folder.glob("*"), run.submission}
+    tell_products(
+        [p for p in written if p.exists() and p.is_file() and p.stat().st_mtime >= started], seconds
+    )
+
+
+def tell_products(paths: Sequence[Path], seconds: float | None = None) -> None:
+    """Print what was written, by folder, relative to the project where it lies inside."""
+    folders: dict[Path, list[str]] = {}
+    for path in sorted(paths):
+        folders.setdefault(path.parent, []).append(path.name)
+    for folder, names in folders.items():
+        shown = folder.relative_to(files.ROOT) if folder.is_relative_to(files.ROOT) else folder
+        print(f"  wrote {shown}/{names[0]}" if len(names) == 1 else f"  wrote {shown}/: {' '.join(names)}")
+    if seconds is not None:
+        print(f"  in {seconds:.0f} s", flush=True)
+
+
+@contextmanager
+def divert_stderr(log: Path) -> Iterator[None]:
+    """Send what C++ libraries write past Python to a file: TensorFlow is chatty."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
