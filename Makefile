@@ -7,15 +7,22 @@ RAW ?=
 VENV ?= .venv
 PYTHON ?= python3
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)
-DATASET ?= $(or $(patsubst dataset=%,%,$(filter dataset=%,$(SET))),$(if $(YML),$(shell sed -n 's/^dataset: *\([^ ]*\).*/\1/p' $(YML))))
+# The dataset that an experiment's YAML file names: plain, quoted, in braces, before a comment, from Windows.
+NAMED = $(shell tr '\r\t' '  ' <$(YML) | LC_ALL=C sed -n -e '1s/^[^ -~]*//' -e 't key' -e ':key' \
+  -e 's/^dataset *: *//' -e 't value' -e 's/^{ *dataset *: *//' -e 't value' \
+  -e 's/^[{ ]*"dataset" *: *//' -e 't value' -e "s/^[{ ]*'dataset' *: *//" -e 't value' -e d -e ':value' \
+  -e 's/^"\([^"]*\)".*/\1/' -e 't name' -e "s/^'\([^']*\)'.*/\1/" -e 't name' -e 's/[ ,}].*//' -e ':name' -e p -e q)
+DATASET ?= $(or $(patsubst dataset=%,%,$(filter dataset=%,$(SET))),$(if $(YML),$(NAMED)))
 
 IN := input/$(DATASET)
 O := output/$(EXPERIMENT)
 K := $(O)/settings
+I := $(K)/inputs
 S := src/defectmill
 PY := "$(VENV)/bin/python"
 RUN = $(PY) -m defectmill
-NOTEBOOK = $(RUN) notebook $(basename $(notdir $<)) "$(EXPERIMENT)" --set="$(SET)"
+NOTEBOOK = $(RUN) notebook $(basename $(notdir $<)) "$(EXPERIMENT)" --set="$(SET)" --sources="$^"
+INPUTS = $(PY) -m defectmill.running.inputs
 
 export PYTHONPATH := $(CURDIR)/src
 export NO_ALBUMENTATIONS_UPDATE := 1
@@ -39,9 +46,11 @@ NAME ?=
 A ?=
 B ?=
 OUT ?=
+FORMAT ?=
 BUDGET ?= 30min
 AGREEMENT ?= 0.8
-.PHONY: all env input eda labels train predict report infer test test-all lint augment pseudo ablation ensemble import-config site results compare cost rates plan lab list help clean lock FORCE
+RUNS ?=
+.PHONY: all env input eda labels train predict report infer convert test test-all lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -50,13 +59,16 @@ endif
 
 # Modules that a step really uses, a package a step and words of the root: a change to a plot never retrains.
 WORDS := $(addprefix $S/,rle.py labels.py split.py images.py)
-CURATION := $(wildcard $S/curation/*.py) $S/scores.py
+CURATION := $(wildcard $S/curation/*.py) $(addprefix $S/,scores.py submission.py)
 TRAINING := $(wildcard $S/models/*.py $S/training/*.py) $(addprefix $S/prediction/,tiles.py inference.py postprocess.py)
 TRAINING += $S/evaluation/provenance.py
 PREDICTION := $(wildcard $S/prediction/*.py) $(addprefix $S/,scores.py submission.py) $(addprefix $S/evaluation/,counts.py metrics.py)
-PREDICTION += $(addprefix $S/curation/,duplicates.py suspects.py)
+PREDICTION += $(addprefix $S/curation/,drift.py duplicates.py suspects.py)
 EVALUATION := $(wildcard $S/evaluation/*.py $S/evaluation/templates/* $S/evaluation/templates/*/*)
-DRAWING := $(wildcard $S/viz/*) $S/scores.py
+DRAWING := $(wildcard $S/viz/*.py $S/viz/*.j2) $S/scores.py
+
+# A product beside a rule's target that somebody deleted is made again.
+lost = $(if $(filter-out $(wildcard $1),$1),FORCE)
 
 ## all: everything for EXPERIMENT (default: sample), then its score; settings: SET="training.epochs=3"
 all: eda $(O)/report.html
@@ -71,8 +83,15 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 ## input: make input/DATASET; real datasets need RAW=<folder as its source ships it>
 input: $(IN)/dataset.json
 
-$(IN)/dataset.json: $(if $(filter sample,$(DATASET)),$(wildcard $S/datasets/sample/*.py)) | $(VENV)/.installed $(if $(YML),$(K)/stamp)
-	@$(RUN) input "$(DATASET)" --raw="$(RAW)"
+# RAW is compared with what the dataset was made from, an edited description of one's own dataset needs it.
+$(IN)/dataset.json: $(if $(filter sample,$(DATASET)),$(wildcard $S/datasets/sample/*.py)) $(wildcard $(IN)/info.json) \
+  $(if $(strip $(RAW)),FORCE) | $(VENV)/.installed $(if $(YML),$(K)/stamp)
+	@$(INPUTS) made $(IN) "$(RAW)" $(filter %.py,$?) || { [ $$? = 3 ] && $(RUN) input "$(DATASET)" --raw="$(RAW)"; }
+
+# A line for each part of the input, touched only where its content changed; nothing writes a file `scan`.
+$(addprefix $I/,train.csv train_images test_images sample_submission.csv solution.csv dataset.json): $I/scan ;
+$I/scan: FORCE | $(IN)/dataset.json
+	@$(INPUTS) scan $(IN) $I
 
 ## eda: 01, look at the data
 eda: $(O)/eda.csv
@@ -85,25 +104,37 @@ predict: submissions/$(EXPERIMENT).csv
 ## report: 05, scores and report.html
 report: $(O)/report.html
 
-$(O)/eda.csv: notebooks/01_eda.ipynb $(WORDS) $(CURATION) $(DRAWING) $(K)/labels.json $(IN)/dataset.json
+$(O)/eda.csv: notebooks/01_eda.ipynb $(WORDS) $(CURATION) $(DRAWING) $(K)/labels.json \
+  $(addprefix $I/,train.csv train_images dataset.json)
 	@$(NOTEBOOK)
 
 # 02 writes leaks.csv last, and the two tables only where they change: a new audit never retrains.
-$(O)/leaks.csv: notebooks/02_labels.ipynb $(WORDS) $(CURATION) $(K)/labels.json $(IN)/dataset.json
+$(O)/leaks.csv: notebooks/02_labels.ipynb $(WORDS) $(CURATION) $(K)/labels.json \
+  $(addprefix $I/,train.csv train_images test_images sample_submission.csv solution.csv dataset.json) \
+  $(call lost,$(addprefix $(O)/,images.csv labels.csv scans.npz audit.csv))
 	@$(NOTEBOOK)
 
-$(O)/images.csv $(O)/labels.csv: $(O)/leaks.csv ;
+$(O)/images.csv $(O)/labels.csv $(O)/audit.csv: $(O)/leaks.csv ;
 
-# The labels of the test part count for a last fit alone; an ensemble asks its members each time.
-$(O)/networks.json: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv \
-  $(wildcard $(IN)/solution.csv $(O)/test_images.csv) $(if $(YML),$(if $(shell grep -l '^members:' $(YML)),FORCE))
+# The test part counts for a last fit alone; an ensemble asks its members each time. Which networks must be
+# trained is decided by hashes, and networks.json stays as it is where none was.
+$(K)/trained: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv \
+  $(addprefix $I/,train_images test_images solution.csv dataset.json) $(call lost,$(O)/networks.json) \
+  $(if $(YML),$(if $(shell grep -l '^members:' $(YML)),FORCE))
 	@$(RUN) train "$(EXPERIMENT)" --set="$(SET)"
+	@touch $@
 
-submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/networks.json
+$(O)/networks.json: $(K)/trained ;
+
+submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/networks.json \
+  $(addprefix $I/,test_images sample_submission.csv dataset.json) $(call lost,$(O)/thresholds.json)
 	@$(NOTEBOOK)
 	@cp $(K)/set.txt $(K)/predicted.txt
 
-$(O)/report.html: notebooks/05_report.ipynb $(wildcard $(O)/ablation.csv) $(EVALUATION) $(DRAWING) $(CURATION) $S/submission.py submissions/$(EXPERIMENT).csv
+# A report also keeps the run, in output/EXPERIMENT/runs.
+$(O)/report.html: notebooks/05_report.ipynb $(wildcard $(O)/ablation.csv) $(EVALUATION) $(DRAWING) $(CURATION) $S/submission.py \
+  $(O)/leaks.csv $(O)/audit.csv $(O)/networks.json submissions/$(EXPERIMENT).csv \
+  $(addprefix $I/,train.csv train_images solution.csv dataset.json) $(call lost,$(O)/scores.json)
 	@$(NOTEBOOK)
 
 ## ablation: what each setting of notebooks/ablations/EXPERIMENT.yml is worth, an arm each; goes on where it stopped
@@ -114,10 +145,14 @@ ablation: $(VENV)/.installed $(if $(YML),$(IN)/dataset.json)
 ensemble: $(VENV)/.installed
 	@$(RUN) ensemble "$(EXPERIMENTS)" --name="$(NAME)" && $(MAKE) EXPERIMENT="$(NAME)"
 
-## infer: masks and a table of defects of IMAGES=<folder>, written to OUT=<folder>
+## infer: the defects in IMAGES=<folder>: OUT=<folder> gets masks, tables and index.html; FORMAT=coco,yolo adds those
 # Nothing is trained for it; the settings are those that the model was last made with.
 infer: $(VENV)/.installed
-	@$(RUN) infer "$(EXPERIMENT)" --set="$(or $(strip $(SET)),$(shell cat $(K)/predicted.txt 2>/dev/null))" --images="$(IMAGES)" --out="$(OUT)"
+	@$(RUN) infer "$(EXPERIMENT)" --set="$(or $(strip $(SET)),$(shell cat $(K)/predicted.txt 2>/dev/null))" --images="$(IMAGES)" --out="$(OUT)" --format="$(FORMAT)"
+
+## convert: labels of NAME=<dataset or experiment> as FORMAT=coco|yolo|labelme|masks|csv (or several) in OUT=<folder>
+convert: $(VENV)/.installed
+	@$(RUN) convert "$(NAME)" --format="$(FORMAT)" --out="$(OUT)"
 
 # The settings of each stage, touched only where they change; SET counts as part of the experiment.
 ifneq ($(strip $(SET)),$(strip $(shell cat $(K)/set.txt 2>/dev/null)))
@@ -126,13 +161,17 @@ endif
 $(K)/set.txt:
 	@mkdir -p $(K) && printf '%s\n' "$(strip $(SET))" > $@
 
-$(K)/stamp: $(YML) $(S)/config.py $(S)/settings.py $(K)/set.txt | $(VENV)/.installed
-	@$(RUN) settings "$(EXPERIMENT)" --set="$(SET)" || { rm -rf $(K); rmdir $(O) 2>/dev/null; exit 1; }
+$(K)/stamp: $(YML) $(S)/config.py $(S)/settings.py $(S)/running/stages.py $(K)/set.txt | $(VENV)/.installed
+	@$(RUN) settings "$(EXPERIMENT)" --set="$(SET)" || { rm -f $(K)/set.txt; rmdir $(K) $(O) 2>/dev/null; exit 1; }
 	@touch $@
 
 $(K)/labels.json $(K)/train.json $(K)/predict.json: $(K)/stamp ;
 
-## site: output/index.html, all experiments that were run here side by side
+## runs: the finished runs of EXPERIMENT: settings, scores, minutes; SET of one brings it back
+runs: $(VENV)/.installed
+	@$(RUN) runs "$(EXPERIMENT)"
+
+## site: output/index.html, all experiments that were run here side by side, and the runs of each
 site: $(VENV)/.installed
 	@$(RUN) site
 
@@ -177,6 +216,10 @@ cost: $(VENV)/.installed
 rates: $(VENV)/.installed
 	@$(RUN) rates "$(EXPERIMENT)" --set="$(SET)"
 
+## new: NAME=my-parts RAW=<folder or file>: reads what is there, writes its description and an experiment; BUDGET=30min
+new: $(VENV)/.installed
+	@$(RUN) new "$(NAME)" --raw="$(RAW)" --budget="$(BUDGET)"
+
 ## plan: settings for EXPERIMENT that fit BUDGET=30min on this machine, with reasons: plan.yml
 plan: $(O)/images.csv
 	@$(RUN) plan "$(EXPERIMENT)" --set="$(SET)" --budget="$(BUDGET)"
@@ -194,9 +237,11 @@ help:
 	@sed -n 's/^## \([a-z-]*\): /\1 /p' Makefile | while read -r name what; do \
 	  printf '  make %-13s %s\n' "$$name" "$$what"; done
 
-## clean: delete what EXPERIMENT produced (input/ stays)
+## clean: delete what EXPERIMENT produced; input/ stays, and its finished runs unless RUNS=all
 clean:
-	rm -rf "$(O)" "submissions/$(EXPERIMENT).csv"
+	rm -rf "submissions/$(EXPERIMENT).csv" $(if $(filter all,$(RUNS)),"$(O)")
+	@[ ! -d "$(O)" ] || { find "$(O)" -mindepth 1 -maxdepth 1 ! -name runs -exec rm -rf {} +; rmdir "$(O)" 2>/dev/null; } \
+	  || echo "kept: $(O)/runs; make clean EXPERIMENT=$(EXPERIMENT) RUNS=all deletes it"
 
 ## lock: resolve requirements.lock anew (needs uv)
 lock:

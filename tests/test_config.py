@@ -8,14 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from defectmill import files
-from defectmill.config import (
-    RENAMED,
-    ConfigError,
-    list_experiments,
-    load_experiment,
-    parse_overrides,
-    write_stage_settings,
-)
+from defectmill.config import LARGEST_STEP, RENAMED, ConfigError, list_experiments, load_experiment
 from defectmill.settings import TrainingSettings
 from fake_competition import make_info
 
@@ -59,12 +52,10 @@ def test_file_overrides_the_defaults(write):
 
 
 def test_a_section_that_makes_no_choice_makes_the_default_one(write):
-    write(
-        "dataset: sample\ndata: {scale: 0.5}\nmodel: {widths: [4, 8]}\ntraining: {schedule: {factor: 0.3}}\n"
-    )
+    write("dataset: sample\ndata: {scale: 0.5}\nmodel: {dropout: 0.1}\ntraining: {schedule: {factor: 0.3}}\n")
     run = load_experiment("mine")
     assert (run.data.mode, run.model.name, run.training.schedule.name) == ("crop", "unet", "reduce")
-    assert (run.data.scale, run.model.widths, run.training.schedule.factor) == (0.5, (4, 8), 0.3)
+    assert (run.data.scale, run.model.dropout, run.training.schedule.factor) == (0.5, 0.1, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +90,22 @@ def test_loading_leaves_the_overrides_alone(write):
         ("zzz: 1", "unknown setting 'zzz'; there are: name, dataset"),
         ("training: {epochs: many}", "setting 'training.epochs' = 'many'"),
         ("training: {epochs: 0}", "setting 'training.epochs' = 0"),
-        ("training: {loss: {dise: 1}}", "'dise'"),
+        ("training: {loss: {dise: 1}}", "setting 'training.loss.dise' = 'dise'; did you mean 'dice'?"),
         ("training: {clipnorm: 1, clipvalue: 1}", "clipnorm and clipvalue exclude one another"),
         ("data: {shape: [64]}", "data.shape"),
         ("data: {shape: [64, 8]}", "setting 'data.shape.1' = 8"),
-        ("data: {zoom: [2, 0.5]}", "zoom (2.0, 0.5) is no range"),
+        ("data: {zoom: [2, 0.5]}", "setting 'data': zoom (2.0, 0.5) is no range"),
         ("data: {mode: capstone, nan_masks: 7}", "setting 'data.nan_masks' = 7"),
-        ("labels: {n_folds: 3, validation_fold: 3}", "validation_fold 3 is no fold of 3"),
-        ("predict: {tiles: {shape: [64, 96]}}", "overlap 64 does not fit tiles of (64, 96)"),
+        ("labels: {n_folds: 3, validation_fold: 3}", "setting 'labels': validation_fold 3 is no fold of 3"),
+        (
+            "labels: {validation_fold: evry}",
+            "setting 'labels.validation_fold' = 'evry'; did you mean 'every'?",
+        ),
+        ("predict: {tiles: {shape: [64, 96]}}", "'predict.tiles': overlap 64 does not fit tiles of (64, 96)"),
+        (
+            "predict: {flips: [horizonal]}",
+            "setting 'predict.flips.0' = 'horizonal'; did you mean 'horizontal'?",
+        ),
         ("name: other", "setting 'name' = 'other'"),
         ("info: other", "setting 'info' = 'other'"),
         ("training: 5", "setting 'training' = 5"),
@@ -185,14 +184,14 @@ def test_the_names_of_today_are_settings(write, new):
 MINE = """
 dataset: sample
 data: {mode: crop, shape: [64, 96], channels: 3, scale: 0.5, zoom: [0.5, 2]}
-model: {name: encoder_unet, head: multiclass, normalization: batch, up_widths: [8, 4], frozen: 3}
+model: {name: encoder_unet, head: multiclass, normalization: batch, up_widths: [8, 8, 8, 4], frozen: 3}
 training: {epochs: 3, schedule: {name: cosine, warmup_steps: 9}}
 """
 
 
 def test_an_override_of_the_network_drops_the_settings_of_the_former_one(write):
     write(MINE)
-    model = load_experiment("mine", {"model.filters": 4, "model.name": "flexunet"}).model
+    model = load_experiment("mine", {"model.filters": 4, "model.levels": 7, "model.name": "flexunet"}).model
     assert (model.name, model.filters) == ("flexunet", 4)
     assert (model.head, model.normalization) == ("multiclass", "batch")  # every network has these
 
@@ -319,49 +318,6 @@ def test_the_kept_epoch_is_the_first_of_the_best_or_the_last(keep, epoch):
     assert TrainingSettings(keep=keep).kept_epoch({"epoch": [0, 1], "val_foreground_dice": [np.nan] * 2}) == 1
 
 
-def test_set_of_make_reads_as_settings():
-    assert parse_overrides("training.epochs=3  data.shape=[64,96] model.pretrained=false") == {
-        "training.epochs": 3,
-        "data.shape": [64, 96],
-        "model.pretrained": False,
-    }
-    assert parse_overrides("") == {}
-
-
-@pytest.mark.parametrize("word", ["epochs", "=3", "epochs=", "data.shape=[64,"])
-def test_set_without_setting_or_value_is_refused(word):
-    with pytest.raises(ConfigError, match=re.escape(repr(word))):
-        parse_overrides(f"seed=1 {word}")
-
-
-def stage_files(overrides: dict) -> dict[str, tuple[str, int]]:
-    """Text and time of each stage's file."""
-    run = load_experiment("mine", overrides)
-    write_stage_settings(run)
-    return {p.name: (p.read_text(), p.stat().st_mtime_ns) for p in (run.output / "settings").iterdir()}
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "stages"),
-    [
-        ("labels.n_folds", 3, {"labels.json"}),
-        ("labels.validation_fold", 1, {"labels.json", "train.json"}),
-        ("labels.seed", 4, {"labels.json"}),
-        ("training.epochs", 3, {"train.json"}),
-        ("data.scale", 0.5, {"train.json"}),
-        ("predict.thresholds", [0.5], {"predict.json"}),
-        ("seed", 4, {"train.json"}),
-        ("about", "words", set()),
-    ],
-)
-def test_a_setting_reaches_its_stage_and_leaves_the_files_of_others_untouched(write, setting, value, stages):
-    write("dataset: sample\n")
-    before, after = stage_files({}), stage_files({setting: value})
-    assert before.keys() == {"labels.json", "train.json", "predict.json"}
-    assert {name for name in before if before[name] != after[name]} == stages
-    assert {name for name in before if before[name][0] != after[name][0]} == stages
-
-
 @pytest.mark.parametrize(
     ("settings", "networks", "test", "infer", "folders"),
     [
@@ -445,3 +401,67 @@ def test_parts_are_balanced_among_images_that_are_drawn(write):
     write("dataset: sample\ndata: {balance: part}\n")
     assert "'data.balance' does not apply where images are shown once each: set training.steps" in refusal()
     assert load_experiment("mine", {"training.steps": 3}).data.balance == "part"
+
+
+def test_members_of_an_ensemble_are_other_experiments(write):
+    write("dataset: sample\n", "crack")
+    for members, offence in (("[crak]", "'crak'; did you mean 'crack'?"), ("[crack, mine]", "'mine'; ")):
+        write(f"dataset: sample\nmembers: {members}\n")
+        assert f"mine.yml: setting 'members': no other experiment {offence}" in refusal()
+    write("dataset: sample\nmembers: [crack]\n")
+    assert [part.name for part in load_experiment("mine").load_parts()] == ["crack"]
+
+
+def test_a_multiclass_head_is_refused_where_classes_may_overlap(write, root):
+    info = make_info("mine").model_copy(update={"exclusive": False})
+    (root / "input" / "mine").mkdir()
+    (root / "input" / "mine" / "dataset.json").write_text(info.model_dump_json())
+    write("dataset: mine\nmodel: {head: multiclass}\n")
+    assert refusal().endswith("mine.yml: classes of mine may overlap: set model.head=multilabel")
+    assert load_experiment("mine", {"model.head": "multilabel"}).model.head == "multilabel"
+
+
+@pytest.mark.parametrize(
+    ("model", "stride"),
+    [
+        ({"name": "unet", "widths": [4, 8], "up_widths": [4]}, 2),
+        ({"name": "unet"}, 32),
+        ({"name": "encoder_unet"}, 32),
+        ({"name": "backbone_unet"}, 32),
+        ({"name": "flexunet", "levels": 7}, 64),
+    ],
+)
+def test_images_that_would_be_padding_for_the_deepest_features_are_refused(write, model, stride):
+    write("dataset: sample\n")
+    fits = {"model": model, "data.shape": [max(16, stride // 2 + 1), 96]}
+    tiles = {"predict.tiles": {"shape": [96, 32], "overlap": 4}}
+    assert load_experiment("mine", fits).stride == stride
+    if stride < 64:
+        load_experiment("mine", {**fits, **tiles})
+        return
+    said = "32 pixels are too few where flexunet has one deepest feature for 64: give more than 32"
+    for small in ({**fits, "data.shape": [96, 32]}, {**fits, **tiles}):
+        assert said in refusal(overrides=small)
+
+
+def test_the_stride_of_a_network_is_what_it_pads_to(write):
+    from defectmill.models import build_model
+    from defectmill.models.layers import PadToMultiple
+
+    write("dataset: sample\n")
+    for model in (
+        {"name": "unet", "widths": [4, 4, 4], "up_widths": [4, 4]},
+        {"name": "encoder_unet", "pretrained": False, "up_widths": [8, 8, 8, 8]},
+        {"name": "flexunet", "filters": 2, "levels": 4},
+    ):
+        run = load_experiment("mine", {"model": model})
+        (pad,) = [layer for layer in build_model(run).layers if isinstance(layer, PadToMultiple)]
+        assert pad.factor == run.stride
+
+
+def test_a_batch_that_no_machine_holds_is_refused(write):
+    write("dataset: sample\ndata: {shape: [64, 128]}\n")
+    most = LARGEST_STEP // (64 * 128)
+    assert load_experiment("mine", {"training.batch_size": most}).training.batch_size == most
+    said = refusal(overrides={"training.batch_size": most + 1})
+    assert f"setting 'training.batch_size' = {most + 1}: with data.shape=[64, 128] a step has" in said

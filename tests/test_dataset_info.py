@@ -10,6 +10,7 @@ from defectmill.dataset_info import (
     DatasetInfo,
     DefectClass,
     builtin_datasets,
+    explain_missing,
     load_dataset_info,
     nearest,
     read_dataset_info,
@@ -98,6 +99,30 @@ def test_class_names_tell_classes_apart(names):
         DatasetInfo(name="x", title="x", classes=kinds)
 
 
+@pytest.mark.parametrize(
+    ("colours", "said"),
+    [
+        ([(9, 9, 9), (9, 9, 9)], "classes: colours must differ, and not be black"),
+        ([(9, 9, 9), (0, 0, 0)], "classes: colours must differ, and not be black"),
+        ([(9, 9, 9), (1, 2, 256)], "classes.1.colour.2 = 256: Input should be less than or equal to 255"),
+        ([(-1, 9, 9)], "classes.0.colour.0 = -1: Input should be greater than or equal to 0"),
+        ([(9, 9)], "classes.0.colour.2 = "),
+        ([], "classes: class ids must run from 1"),
+    ],
+)
+def test_a_wrong_description_is_told_in_one_line(root, colours, said):
+    kinds = [{"id": i, "name": f"k{i}", "colour": colour} for i, colour in enumerate(colours, 1)]
+    (root / "input" / "mine").mkdir()
+    for name in ("info.json", "dataset.json"):
+        path = root / "input" / "mine" / name
+        path.write_text(json.dumps({"name": "mine", "title": "M", "classes": kinds}))
+        with pytest.raises(DefectmillError) as caught:
+            load_dataset_info("mine")
+        assert str(caught.value).startswith(f"{path}: does not describe a dataset: {said}")
+        assert "\n" not in str(caught.value)
+        assert "pydantic" not in str(caught.value)
+
+
 @pytest.mark.parametrize("pattern", [r"\d+", r"(a)(b)", "("])
 def test_a_group_pattern_has_one_bracket(pattern):
     with pytest.raises(ValidationError, match="group_pattern"):
@@ -133,3 +158,32 @@ def test_a_title_tells_the_class_id_once(name, title):
 )
 def test_the_nearest_name_is_suggested_else_all_are_listed(name, said):
     assert nearest(name, (known for known in ("sample", "crack"))) == said
+
+
+def test_a_long_list_of_names_is_cut():
+    names = [f"b{n:02}" for n in range(31)]
+    assert nearest("zzz", names).endswith("b28, b29, ...")
+    assert nearest("zzz", names[:30]).endswith("b28, b29")
+    assert nearest("zzz", []) == "; there are: none"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("b.heic", "; b.heic is there, but of a kind that is not read; .jpg .jpeg .png"),
+        ("d", "; x/d.svg is there, but of a kind"),
+        ("d.png", "; x/d.svg is there, but of a kind"),
+        ("c[1].jpg", "; did you mean 'c1.png'?"),
+        ("x.png", "; did you mean 'c1.png'?"),
+        ("a.png", "; did you mean 'c1.png'?"),
+        ("x/y/c[1].png", "; x/y/c[1].png is there, but it is looked for elsewhere"),
+        ("c?1?.png", "; did you mean 'c1.png'?"),
+        ("", "; there are: c1.png"),
+        ("9" * 5000, "; there are: c1.png"),
+    ],
+)
+def test_what_stands_in_place_of_a_missing_image_is_told(tmp_path, name, said):
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    for file in ("b.heic", "x/a.json", "x/d.svg", "x/y/c[1].png"):
+        (tmp_path / file).touch()
+    assert explain_missing(name, ["c1.png"], tmp_path).startswith(said)

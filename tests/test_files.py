@@ -10,6 +10,8 @@ from defectmill.config import ConfigError
 from defectmill.files import (
     DefectmillError,
     is_unattended,
+    match_names,
+    read_table,
     set_unattended,
     write_atomically,
     write_if_changed,
@@ -136,3 +138,81 @@ def test_that_nobody_watches_is_told_to_this_process_and_those_it_starts(monkeyp
     set_unattended()
     assert is_unattended()
     assert os.environ["DEFECTMILL_UNATTENDED"]
+
+
+def test_a_table_is_text_with_its_empty_lines_but_those_at_the_end(tmp_path):
+    (tmp_path / "t.csv").write_bytes("\ufeff a ,b\r\n1,NaN\r\n\r\n,007\r\n\r\n".encode())
+    table = read_table(tmp_path / "t.csv")
+    assert table.to_dict("list") == {"a": ["1", "", ""], "b": ["NaN", "", "007"]}
+    assert table.index.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "offence"),
+    [
+        (b"", "t.csv: not a CSV table"),
+        (b"a,b\n\xe4,1\n", "t.csv: not a CSV table"),
+        (b"a,b\n1,2\n1,2,3\n", "t.csv: not a CSV table: .* line 3, saw 3"),
+        (b"a,b\n1,2,3\n", "t.csv row 2: has more cells than the header"),
+    ],
+)
+def test_a_broken_table_is_named(tmp_path, content, offence):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DefectmillError, match=offence):
+        read_table(tmp_path / "t.csv")
+    with pytest.raises(DefectmillError, match=r"no\.csv: no such file"):
+        read_table(tmp_path / "no.csv")
+    with pytest.raises(DefectmillError, match="cannot be read"):
+        read_table(tmp_path)
+
+
+COMPOSED, DECOMPOSED = "\u00e4.png", "a\u0308.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "image_ids", "found"),
+    [
+        ("a.png", ["b.png", "a.png"], "a.png"),
+        (COMPOSED, [DECOMPOSED], DECOMPOSED),
+        (DECOMPOSED, [COMPOSED], COMPOSED),
+        (DECOMPOSED, [COMPOSED, DECOMPOSED], DECOMPOSED),
+        ("\u00e4", [DECOMPOSED], DECOMPOSED),
+        (" a.png\t", ["a.png"], "a.png"),
+        (" a.png", [" a.png", "a.png"], " a.png"),
+        ("x/y/a.png", ["a.png"], "a.png"),
+        ("x/a.png", ["a.png", "x/a.png"], "x/a.png"),
+        (r"x\a", ["a.png"], "a.png"),
+        ("a.b", ["a.b.png", "a.png"], "a.b.png"),
+        ("a", ["a", "a.png"], "a"),
+    ],
+)
+def test_a_name_means_the_one_file_that_it_differs_from_in_form(name, image_ids, found):
+    assert match_names([name], image_ids) == ({name: found}, {})
+
+
+@pytest.mark.parametrize(
+    ("names", "image_ids", "lost"),
+    [
+        (["a"], ["a.jpg", "b.png", "a.png"], {"a": "; it may mean 'a.jpg' or 'a.png'"}),
+        (
+            [" \u00e4.png"],
+            [COMPOSED, DECOMPOSED],
+            {" \u00e4.png": f"; it may mean '{COMPOSED}' or '{DECOMPOSED}'"},
+        ),
+        (["A.PNG"], ["a.png"], {"A.PNG": "; there is 'a.png': the case of letters counts"}),
+        (["a"], ["A.png"], {"a": "; there is 'A.png': the case of letters counts"}),
+        (["a.jpg", "", "b"], ["a.png"], {"a.jpg": "", "": "", "b": ""}),
+        (["a.png"], [], {"a.png": ""}),
+        (
+            ["1/a.png", "2/a.png"],
+            ["a.png"],
+            dict.fromkeys(["1/a.png", "2/a.png"], "; '1/a.png' and '2/a.png' would be one image, 'a.png'"),
+        ),
+    ],
+)
+def test_a_name_that_means_no_file_or_several_is_told_why(names, image_ids, lost):
+    assert match_names(names, image_ids) == ({}, lost)
+
+
+def test_names_of_one_file_may_be_written_in_several_forms():
+    assert match_names(["a", "a.png", " a"], ["a.png"])[0] == dict.fromkeys(["a", "a.png", " a"], "a.png")

@@ -4,8 +4,10 @@ import re
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from defectmill.images import (
     ImageError,
@@ -14,14 +16,19 @@ from defectmill.images import (
     decode_image,
     encode_image,
     list_images,
+    list_unread,
     masks_from_colours,
     name_masks,
     original_of,
     overlay,
+    read_depth,
     read_image,
+    read_orientation,
     read_shape,
+    require_images,
     resize_image,
     resize_masks,
+    turn_upright,
     write_image,
 )
 
@@ -174,7 +181,65 @@ def test_images_of_a_folder_are_listed_sorted_and_alone(tmp_path):
     assert list_images(tmp_path) == ["a.JPG", "b.png", "c.bmp"]
 
 
+def test_hidden_files_folders_and_other_kinds_are_no_images(tmp_path):
+    (tmp_path / "lot.png").mkdir()
+    for name in (
+        "B.WEBP",
+        "c.gif",
+        "d.Tiff",
+        "._B.WEBP",
+        ".png",
+        ".a.png",
+        "e.heic",
+        "f.dng",
+        "lot.png/g.png",
+    ):
+        (tmp_path / name).touch()
+    assert list_images(tmp_path) == ["B.WEBP", "c.gif", "d.Tiff"]
+    assert require_images(tmp_path) == ["B.WEBP", "c.gif", "d.Tiff"]
+
+
+def test_what_is_left_out_of_a_folder_is_listed(tmp_path):
+    for name in (
+        "a.png",
+        "b.HEIC",
+        "README",
+        "._a.png",
+        ".b.svg",
+        "y/z/c.png",
+        "y/d.txt",
+        ".h/e.png",
+        "y/._c.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_unread(tmp_path) == ["b.HEIC", "y/z/c.png"]
+    assert list_unread(tmp_path / "no") == []
+
+
+def test_a_folder_without_images_is_refused_with_what_it_holds(tmp_path):
+    with pytest.raises(ImageError, match=re.escape(f"{tmp_path}: holds nothing; read are .jpg .jpeg .png")):
+        require_images(tmp_path)
+    (tmp_path / "lot 1").mkdir()
+    for n in range(6):
+        (tmp_path / "lot 1" / f"{n}.png").touch()
+    said = "holds lot 1/0.png, lot 1/1.png, lot 1/2.png, lot 1/3.png, lot 1/4.png, ...; read are .jpg"
+    with pytest.raises(ImageError, match=re.escape(said)):
+        require_images(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_the_first_picture_of_a_webp_or_gif_is_read(tmp_path, suffix):
+    first = np.zeros((5, 9, 3), np.uint8)
+    first[1:3, 2:7] = 255, 0, 0
+    frames = [Image.fromarray(frame).quantize(4) for frame in (first, 255 - first)]
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:], lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}", channels=3), first)
+    assert read_shape(tmp_path / f"a{suffix}") == (5, 9)
+
+
 def test_missing_folder_is_named(tmp_path):
+    assert list_images(tmp_path / "no", missing_ok=True) == []
     with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'no'}: no such folder")):
         list_images(tmp_path / "no")
 
@@ -267,3 +332,56 @@ def test_a_colour_off_the_palette_is_the_nearest_and_counted():
 def test_colours_that_cannot_be_told_apart_are_refused(colours):
     with pytest.raises(ImageError, match="not all different and not black"):
         masks_from_colours(np.zeros((2, 3, 3), np.uint8), colours)
+
+
+def save_deep(path, brightest: int):
+    image = np.zeros((4, 7), np.uint16)
+    image[1, 2], image[3, 6] = brightest, brightest // 2
+    cv2.imwrite(str(path), image)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("brightest", "bits"), [(255, 8), (256, 10), (1023, 10), (4095, 12), (9000, 14), (65535, 16)]
+)
+def test_cameras_of_more_than_8_bits_are_read_by_their_brightest_pixel(tmp_path, brightest, bits):
+    path = save_deep(tmp_path / "a.png", brightest)
+    grey = read_image(path)
+    assert grey.dtype == np.uint8
+    assert grey[1, 2, 0] == brightest >> (bits - 8)
+    assert grey[3, 6, 0] == brightest // 2 >> (bits - 8)
+    assert read_image(path, 3).tolist() == np.repeat(grey, 3, axis=2).tolist()
+    assert read_depth(np.fromfile(path, np.uint8), path) == bits
+
+
+def test_the_bits_of_a_camera_may_be_told(tmp_path):
+    path = save_deep(tmp_path / "dark.png", 1000)
+    assert read_image(path).max() == 250
+    assert read_image(path, bits=12).max() == 62
+    with pytest.raises(
+        ImageError, match=r"dark\.png: holds 1000, which 8 bits cannot; set the dataset's bits to 10"
+    ):
+        read_image(path, bits=8)
+
+
+def test_fractions_are_an_image_between_0_and_1_only(tmp_path):
+    image = np.zeros((4, 7), np.float32)
+    image[1, 2] = 0.5
+    cv2.imwrite(str(tmp_path / "a.tiff"), image)
+    assert read_image(tmp_path / "a.tiff").max() == 128
+    cv2.imwrite(str(tmp_path / "a.tiff"), image * 3)
+    with pytest.raises(ImageError, match=r"a\.tiff: float32 of 0 to 1\.5; write it with 8 or 16 bits"):
+        read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_are_read_as_stored_and_turned_as_pillow_turns_them(tmp_path, orientation):
+    pixels = np.arange(84, dtype=np.uint8).reshape(4, 7, 3)
+    tag = Image.Exif()
+    tag[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=tag.tobytes())
+    assert read_image(tmp_path / "a.png", 3).tolist() == pixels.tolist()
+    assert read_orientation(tmp_path / "a.png") == orientation
+    with Image.open(tmp_path / "a.png") as image:
+        upright = np.array(ImageOps.exif_transpose(image))
+    assert turn_upright(pixels, orientation).tolist() == upright.tolist()

@@ -1,6 +1,7 @@
 """Label and image tables: both layouts, and every way in which a CSV file can be wrong."""
 
 import re
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -148,10 +149,15 @@ def test_header_alone_without_images_is_an_empty_table(table_file):
         ([NEW, "a.jpg,0,1 3"], "row 2: class id 0 is outside 1..2"),
         ([NEW, "a.jpg,3,1 3"], "row 2: class id 3 is outside 1..2"),
         ([NEW, "a.jpg,1,1 3", "c.jpg,1,1 3"], "row 3: no image file 'c.jpg'"),
-        ([NEW, "a.jpg,1,1 3", "a.jpg,1,1 3"], "row 3: a.jpg class 1 stands in row 2 too"),
-        ([OLD, "a.jpg_1,", "a.jpg_01,1 3"], "row 3: a.jpg class 1 stands in row 2 too"),
+        ([NEW, "a.jpg,1,1 3", "A.jpg,1,1 3"], "row 3: no image file 'A.jpg'; there is 'a.jpg': the case"),
+        (
+            [NEW, "a.jpg,1,1 3", "x/a.jpg,1,5 1"],
+            "row 2: no image file 'a.jpg'; 'a.jpg' and 'x/a.jpg' would be",
+        ),
+        ([NEW, "a1.jpg,1,1 3"], "row 2: no image file 'a1.jpg'; did you mean 'a.jpg'?"),
+        ([NEW, "zzz,1,1 3"], "row 2: no image file 'zzz'; there are: a.jpg, b.jpg"),
         ([NEW, "a.jpg,1,1 3 5"], "row 2: a.jpg class 1: not 'start length' pairs"),
-        ([NEW, "a.jpg,1,NaN"], "'NaN'"),
+        ([NEW, "a.jpg,1,1 3", "a.jpg,1,0"], "row 3: a.jpg class 1: not 'start length' pairs"),
         ([NEW, "a.jpg,1,0 3"], "row 2: a.jpg class 1: run 1 (0 3) is not positive"),
         ([OLD, "a.jpg_1,1 3,"], "row 2: has more cells than the header"),
         ([OLD, "a.jpg_1,1 3", "b.jpg_1,1 3,4"], "Expected 2 fields in line 3, saw 3"),
@@ -167,6 +173,70 @@ def test_wrong_file_is_named_with_row_and_value(table_file, lines, offence):
         read_labels(csv, image_ids=["a.jpg", "b.jpg"], n_classes=2)
     assert str(csv) in str(caught.value)
     assert offence in str(caught.value)
+
+
+def test_several_rows_of_an_image_and_class_are_one_mask(table_file):
+    rows = ["a.jpg,1,8 3 30 1", "a.jpg,2,1 1", "a.jpg,1,1 3", "a.jpg,1,9 5", "a.jpg,1,", "a.jpg,1,4 1"]
+    labels = read_labels(table_file(NEW, *rows), ["b.jpg", "a.jpg"])
+    assert rows_of(labels) == [
+        ("b.jpg", 1, "", False),
+        ("b.jpg", 2, "", False),
+        ("a.jpg", 1, "1 4 8 6 30 1", True),
+        ("a.jpg", 2, "1 1", True),
+    ]
+
+
+@pytest.mark.parametrize("word", ["-1", " -1", "NaN", "nan", "None", "null", "-", "  "])
+def test_words_for_no_runs_are_no_defect(table_file, word):
+    labels = read_labels(table_file(OLD, f"a.jpg_1,{word}", "a.jpg_2,1  3 "))
+    assert rows_of(labels) == [("a.jpg", 1, "", False), ("a.jpg", 2, "1 3", True)]
+
+
+DISK = unicodedata.normalize("NFD", "Fl\u00e4che 1.png")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (unicodedata.normalize("NFC", DISK), DISK),
+        (unicodedata.normalize("NFC", DISK).removesuffix(".png"), DISK),
+        (" part.2.jpg ", "part.2.jpg"),
+        ("part.2", "part.2.jpg"),
+        ("train_images/part.2", "part.2.jpg"),
+        (r"C:\data\part.2.jpg", "part.2.jpg"),
+    ],
+)
+@pytest.mark.parametrize("layout", [OLD, NEW])
+def test_names_mean_files_as_they_are_on_the_disk(table_file, layout, written, meant):
+    row = f"{written}_1,1 3" if layout == OLD else f"{written},1,1 3"
+    labels = read_labels(table_file(layout, row), ["other.png", meant])
+    assert rows_of(labels) == [("other.png", 1, "", False), (meant, 1, "1 3", True)]
+
+
+def test_a_name_that_means_several_files_is_refused_though_labels_are_partial(table_file):
+    csv = table_file(NEW, "gone,1,1 3", "a,1,1 3")
+    for partial in (True, False):
+        said = "row 3: no image file 'a'; it may mean 'a.jpg' or 'a.png'" if partial else "row 2: .*'gone'"
+        with pytest.raises(LabelError, match=said):
+            read_labels(csv, ["a.jpg", "a.png"], partial=partial)
+
+
+def test_a_labelled_picture_of_a_kind_that_is_not_read_is_said_to_be_there(table_file, tmp_path):
+    (tmp_path / "train_images" / "lot 7").mkdir(parents=True)
+    for name in ("b.heic", "lot 7/c.png"):
+        (tmp_path / "train_images" / name).touch()
+    for name, said in {
+        "b.heic": "; train_images/b.heic is there, but of a kind that is not read; .jpg .jpeg .png",
+        "b": "; train_images/b.heic is there, but of a kind",
+        "c.png": "; train_images/lot 7/c.png is there, but it is looked for elsewhere",
+    }.items():
+        with pytest.raises(LabelError, match=re.escape(f"row 2: no image file {name!r}{said}")):
+            read_labels(table_file(NEW, f"{name},1,1 3"), ["a.png"])
+
+
+def test_masks_of_an_image_that_the_table_does_not_name_are_not_drawn(old):
+    with pytest.raises(LabelError, match=r"'b_1' is not in the label table; did you mean 'b_1\.jpg'"):
+        draw_masks(read_labels(old), "b_1", (4, 3), n_classes=2)
 
 
 def test_missing_file_is_named(tmp_path):

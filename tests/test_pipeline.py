@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from defectmill.images import read_image, write_image
 from defectmill.labels import read_labels
 from fake_competition import EXPERIMENT, write_fake_competition
 
@@ -68,6 +70,18 @@ def test_make_runs_all_steps_and_prints_the_score(project, first_run):
         assert step in first_run
     assert "submissions/fake.csv" in first_run
     assert "<img" in (project / "output" / "fake" / "report.html").read_text()
+
+
+def test_a_loss_that_is_nan_stops_make_with_one_line_and_leaves_no_network(project):
+    text = EXPERIMENT.replace("epochs: 1,", "epochs: 1, learning_rate: 1.0e+30,")
+    (project / "notebooks" / "experiments" / "diverges.yml").write_text(text)
+    told = make(project, "train", "EXPERIMENT=diverges", succeeds=False)
+    (line,) = (line for line in told.splitlines() if "TrainingError" in line)
+    assert line.startswith(
+        "TrainingError: epoch 1, step 2 of 2: the loss is nan, at a learning rate of 1e+30."
+    )
+    assert "WARNING: 2 training steps teach an untrained network next to nothing" in told
+    assert list((project / "output" / "diverges").glob("**/*.keras")) == []
 
 
 def test_all_experiments_stand_side_by_side(project, first_run):
@@ -182,20 +196,71 @@ def test_a_changed_threshold_grid_never_retrains(project, first_run):
     make(project, "EXPERIMENT=fake")
 
 
+def test_going_back_to_the_settings_of_a_finished_run_brings_it_back(project, first_run):
+    output, words = project / "output" / "fake", ("EXPERIMENT=fake", "SET=training.steps=3")
+    make(project, "EXPERIMENT=fake")
+    products = [output / "model.keras", output / "scores.json", project / "submissions" / "fake.csv"]
+    before = [path.read_bytes() for path in products]
+    assert "03_train fake: Train" in make(project, *words)
+    assert products[0].read_bytes() != before[0]
+    told = make(project, "EXPERIMENT=fake")
+    for step in ("03_train", "04_predict", "05_report"):
+        assert f"{step} fake: the same as in run " in told
+    assert [path.read_bytes() for path in products] == before
+    listed = make(project, "runs", "EXPERIMENT=fake").splitlines()
+    assert [line.split()[0] for line in listed[1:-1]].count("*") == 1
+    assert any(line.endswith("  training.steps=3") for line in listed)
+    make(project, "site")
+    assert "/curves.png" in (project / "output" / "index.html").read_text()
+
+
+def test_a_picture_whose_pixels_changed_trains_anew(project, first_run):
+    picture = project / "input" / "fake" / "train_images" / "bar_001.png"
+    whole, image = picture.read_bytes(), read_image(picture)
+    image[0, 0] ^= 1
+    write_image(picture, image)
+    images = (project / "output" / "fake" / "images.csv").read_bytes()
+    assert "03_train fake: Train" in make(project, "train", "EXPERIMENT=fake")
+    assert (project / "output" / "fake" / "images.csv").read_bytes() == images
+    picture.write_bytes(whole)
+    assert "03_train fake: the same as in run " in make(project, "EXPERIMENT=fake")
+
+
 def test_infer_inspects_a_folder_from_where_make_is_called(project, first_run):
     (project / "my parts").mkdir()
     for image in (project / "input" / "fake" / "test_images").iterdir():
         shutil.copy(image, project / "my parts")
     (project / "my parts" / "broken.JPG").write_bytes(b"no picture")
-    words = ("infer", "EXPERIMENT=fake", "IMAGES=my parts", "OUT=my findings")
+    words = ("infer", "EXPERIMENT=fake", "IMAGES=my parts", "OUT=my findings", "FORMAT=coco,csv")
     said = make(project, *words)
-    assert "5 images, 1 of them could not be read" in said
+    assert re.search(r"^5 pictures: \d OK, \d with defects, 1 unreadable$", said, re.MULTILINE)
+    assert "look unlike" not in said  # they are like those of the training
     made = sorted(p.name for p in (project / "my findings").iterdir())
-    assert made == ["defects.csv", "masks", "overlays", "runs.csv", "skipped.csv"]
+    assert made == ["coco", "defects.csv", "index.html", "masks", "overlays", "pictures.csv", "runs.csv"]
     runs = read_labels(project / "my findings" / "runs.csv")
     pd.testing.assert_frame_equal(runs, read_labels(project / "submissions" / "fake.csv"))
     assert (project / "output" / "fake" / "notebooks" / "06_infer.ipynb").is_file()
     assert changed_after(project, lambda: make(project, "EXPERIMENT=fake")) == set()
+
+
+def test_the_labels_of_a_dataset_are_written_in_other_formats(project, first_run):
+    said = make(project, "convert", "NAME=fake", "FORMAT=csv", "OUT=my labels")
+    assert "pixels, exact to the pixel" in said
+    labels = read_labels(project / "my labels" / "csv" / "test" / "labels.csv")
+    pd.testing.assert_frame_equal(labels, read_labels(project / "input" / "fake" / "solution.csv"))
+    said = make(project, "convert", "NAME=fake", succeeds=False)
+    assert "say NAME=<dataset or experiment> FORMAT=<one or more of coco," in said
+
+
+def test_a_copy_of_the_output_folder_is_all_that_an_inspection_in_python_needs(project, first_run, tmp_path):
+    shutil.copytree(project / "output" / "fake", tmp_path / "model")
+    code = (
+        f"import defectmill; print(defectmill.inspect({str(project / 'input/fake/test_images')!r}, 'model'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("Inspection(4 pictures: "), done.stderr
 
 
 def test_infer_says_what_is_missing_without_a_kernel(project, first_run):
@@ -268,3 +333,16 @@ def test_a_class_without_pictures_and_a_set_without_clean_ones_run_through(proje
     said = make(project, "EXPERIMENT=rare")
     assert "0 shown of 0 images without a defect" in said
     assert (project / "output" / "rare" / "report.html").is_file()
+
+
+def test_a_dataset_without_test_images_runs_through_and_its_submission_is_a_header(project, first_run):
+    folder = project / "input" / "untested"
+    write_fake_competition(folder, layout="current", solution=False)
+    shutil.rmtree(folder / "test_images")
+    (folder / "sample_submission.csv").unlink()
+    text = EXPERIMENT.replace("dataset: fake", "dataset: 'untested'  # no test part")
+    (project / "notebooks" / "experiments" / "untested.yml").write_text(text)
+    said = make(project, "EXPERIMENT=untested")
+    assert "validation images; 0 test images without a solution.csv" in said
+    submitted = (project / "submissions" / "untested.csv").read_text()
+    assert submitted == "ImageId,EncodedPixels,ClassId\n"

@@ -8,12 +8,15 @@ import pytest
 from defectmill.rle import (
     RleError,
     check_rle,
+    clean_rle,
     draw_pixel,
     intersect_rles,
     mask_to_rle,
+    parse_coco_runs,
     parse_runs,
     rle_area,
     rle_to_mask,
+    unite_rles,
 )
 
 STEP = np.array([[0, 1], [1, 1], [1, 0]], np.uint8)
@@ -194,3 +197,77 @@ def test_every_pixel_of_a_mask_is_picked_and_no_other():
 def test_no_pixel_of_an_empty_mask_can_be_picked():
     with pytest.raises(RleError, match="empty mask"):
         draw_pixel("", 3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("rles", "united"),
+    [
+        (["1 3", "10 3"], "1 3 10 3"),
+        (["10 3", "1 3"], "1 3 10 3"),
+        (["1 3", "4 2"], "1 5"),  # they touch
+        (["1 9 20 1", "3 2 15 5", "8 4"], "1 11 15 6"),
+        (["5 2", "5 2"], "5 2"),
+        (["", "7 1", ""], "7 1"),
+        (["", ""], ""),
+        (["2 4"], "2 4"),
+    ],
+)
+def test_masks_that_may_overlap_are_written_as_one(rles, united):
+    assert unite_rles(rles) == united
+
+
+def test_a_union_is_that_of_the_drawn_masks():
+    rng = np.random.default_rng(0)
+    masks = (rng.random((5, 7, 11)) < 0.3).astype(np.uint8)
+    assert unite_rles(map(mask_to_rle, masks)) == mask_to_rle(masks.max(axis=0))
+
+
+def test_a_malformed_one_is_not_united():
+    with pytest.raises(RleError, match="not 'start length' pairs"):
+        unite_rles(["1 3", "4"])
+
+
+@pytest.mark.parametrize(
+    ("text", "rle"),
+    [
+        (" 1  3\t9 1 ", "1 3 9 1"),
+        (" -1", ""),
+        ("NaN", ""),
+        ("<NA>", ""),
+        ("-", ""),
+        ("", ""),
+        ("0", "0"),
+        ("-2", "-2"),
+    ],
+)
+def test_blanks_and_words_for_no_runs_are_cleaned(text, rle):
+    assert clean_rle(text) == rle
+
+
+def test_coco_s_runs_are_read_compressed_or_not():
+    # (3, 4): two pixels of background down the first column, then two across into the second, then the rest.
+    assert parse_coco_runs([2, 2, 8], (3, 4)) == [2, 2, 8]
+    assert parse_coco_runs("228", (3, 4)) == [2, 2, 8]
+    # From the fourth on, differences to the number two before: 2 + 1, 3 - 2, 3 + 0.
+    assert parse_coco_runs("1231N0", (1, 13)) == [1, 2, 3, 3, 1, 3]
+    # A number over 15 takes two characters: 2 + 32 x 1.
+    assert parse_coco_runs("1R1", (5, 7)) == [1, 34]
+
+
+@pytest.mark.parametrize("counts", ["", "12P", "1 2", "pp0", "PPPPPPP0", "\u0661"])
+def test_text_that_is_not_coco_s_is_refused(counts):
+    with pytest.raises(RleError, match=re.escape(f"not COCO's compressed runs: {counts!r}")):
+        parse_coco_runs(counts, (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("counts", "offence"),
+    [
+        ([2, 2, 7], "runs over 11 pixels, for an image of 3 x 4"),
+        ([], "runs over 0 pixels"),
+        ([13, -1], "a run of -1 pixels"),
+    ],
+)
+def test_coco_s_runs_that_do_not_fill_the_image_are_refused(counts, offence):
+    with pytest.raises(RleError, match=re.escape(offence)):
+        parse_coco_runs(counts, (3, 4))

@@ -1,13 +1,17 @@
 """Submissions: Kaggle's rules, and the score on runs."""
 
 import re
+import unicodedata
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.labels import read_csv
+from defectmill.images import write_image
+from defectmill.labels import make_label_table, read_csv
 from defectmill.submission import (
     SubmissionError,
+    asked_images,
     check_submission,
     read_aligned,
     score_submission,
@@ -78,8 +82,12 @@ def test_no_prediction_and_a_sample_without_classes_is_refused(sample_now, tmp_p
         write_submission(predictions(), tmp_path / "submission.csv", sample_now)
 
 
-def test_a_sample_that_asks_for_nothing_is_refused(table_file, tmp_path):
+def test_a_sample_that_asks_for_nothing_is_refused_where_there_are_test_images(table_file, tmp_path):
     empty = table_file(OLD, name="sample_submission.csv")
+    write_submission(predictions(), tmp_path / "submission.csv", empty)
+    assert (tmp_path / "submission.csv").read_text() == f"{OLD}\n"
+    (tmp_path / "test_images").mkdir()
+    write_image(tmp_path / "test_images" / "a.png", np.zeros((4, 7), np.uint8))
     with pytest.raises(SubmissionError, match="asks for no image"):
         write_submission(predictions(), tmp_path / "submission.csv", empty)
 
@@ -182,7 +190,7 @@ def test_tables_come_in_the_order_of_the_solution(table_file):
     [
         (SOLUTION[1:], "1 rows are missing, the first b_1.jpg class 1"),
         ([], "4 rows are missing"),
-        ([*SOLUTION, "a.jpg_2,9 2"], "row 6: a.jpg class 2 stands in row 5 too"),
+        ([*SOLUTION, "a.jpg_2,9 2"], "row 6: a.jpg class 2 stands above too"),
         ([*SOLUTION, "extra.jpg_1,", "extra.jpg_2,"], "row 6: no image file 'extra.jpg'"),
         ([*SOLUTION, "a.jpg_3,", "b_1.jpg_3,"], "row 6: class id 3 is outside 1..2"),
         (["b_1.jpg_1,4", *SOLUTION[1:]], "row 2: b_1.jpg class 1: not 'start length' pairs"),
@@ -206,3 +214,93 @@ def test_solution_without_rows_is_refused(table_file):
     solution = table_file(OLD, name="solution.csv")
     with pytest.raises(SubmissionError, match=r"solution\.csv: has no rows"):
         score_submission(table_file(OLD, *SOLUTION), solution)
+
+
+def test_a_pair_that_stands_twice_is_refused_though_labels_would_join_it(table_file):
+    solution = table_file(OLD, *SOLUTION, "a.jpg_2,11 1", name="solution.csv")
+    assert score_submission(table_file(OLD, *SOLUTION[:3], "a.jpg_2,9 3"), solution) == 1
+    with pytest.raises(SubmissionError, match=r"row 5: b_1\.jpg class 1 stands above too"):
+        score_submission(table_file(OLD, *SOLUTION[:3], "b_1.jpg_1,1 1", SOLUTION[3]), solution)
+
+
+def test_a_solution_with_a_word_for_no_runs_lists_the_clean_images(table_file):
+    solution = table_file(OLD, "b.jpg_1,1 4", "clean.jpg_1,-1", name="solution.csv")
+    with pytest.raises(SubmissionError, match=r"row 4: no image file 'more\.jpg'"):
+        score_submission(table_file(OLD, "b.jpg_1,1 4", "clean.jpg_1,", "more.jpg_1,"), solution)
+
+
+DISK = unicodedata.normalize("NFD", "ä 1.png")
+ASKED = ["b", unicodedata.normalize("NFC", DISK)]
+FILES = pd.DataFrame({"ImageId": [DISK, "b.png"], "height": [3, 5], "width": [5, 2]})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A competition folder with two test images, of 3 x 5 and 5 x 2, and no sample."""
+    for image_id, height, width in FILES.itertuples(index=False):
+        (tmp_path / "test_images").mkdir(exist_ok=True)
+        write_image(tmp_path / "test_images" / image_id, np.full((height, width), 9, np.uint8))
+    (tmp_path / "dataset.json").write_text(make_info(n_classes=2).model_dump_json())
+    return tmp_path
+
+
+def test_a_submission_names_images_as_the_sample_does_and_tables_as_their_files(folder, table_file):
+    sample = table_file(
+        OLD, *[f"{name}_{c},1 1" for name in ASKED for c in (1, 2)], name="sample_submission.csv"
+    )
+    assert asked_images(sample) == ["b.png", DISK]
+    answers = make_label_table([(DISK, 2, "1 15"), ("b.png", 1, "10 1")])
+    csv = folder / "submission.csv"
+    write_submission(answers, csv, sample)
+    assert csv.read_text("utf-8").splitlines()[1:] == [
+        "b_1,10 1",
+        "b_2,",
+        f"{ASKED[1]}_1,",
+        f"{ASKED[1]}_2,1 15",
+    ]
+    check_submission(csv, sample, FILES)
+    with pytest.raises(SubmissionError, match=r"row 5: .* leaves the image of 5 x 2"):
+        check_submission(csv, sample, FILES.assign(height=5, width=2))
+    solution = table_file(OLD, "b.png_1,10 1", "b.png_2,", f"{DISK}_2,", name="solution.csv")
+    truth, predicted = read_aligned(csv, solution, FILES["ImageId"])
+    assert truth["ImageId"].tolist() == ["b.png", "b.png", DISK, DISK]
+    assert predicted["EncodedPixels"].tolist() == ["10 1", "", "", "1 15"]
+
+
+@pytest.mark.parametrize(
+    ("train", "lines"),
+    [
+        ([OLD], [OLD, f"{DISK}_1,", f"{DISK}_2,", "b.png_1,", "b.png_2,2 1"]),
+        (["ImageId,ClassId,EncodedPixels"], [NOW, f"{DISK},,1", f"{DISK},,2", "b.png,,1", "b.png,2 1,2"]),
+        ([], [NOW, f"{DISK},,1", f"{DISK},,2", "b.png,,1", "b.png,2 1,2"]),
+    ],
+)
+def test_without_a_sample_all_test_images_are_asked_for_in_the_layout_of_train_csv(
+    folder, table_file, train, lines
+):
+    if train:
+        table_file(*train, name="train.csv")
+    sample, csv = folder / "sample_submission.csv", folder / "submission.csv"
+    ids = asked_images(sample)
+    assert sorted(ids) == sorted(FILES["ImageId"])
+    write_submission(make_label_table([("b.png", 2, "2 1")]), csv, sample)
+    written = csv.read_text("utf-8").splitlines()
+    assert (written[0], sorted(written)) == (lines[0], sorted(lines))
+    check_submission(csv, sample, FILES)
+
+
+def test_without_test_images_the_submission_is_a_header(tmp_path, table_file):
+    sample, csv = tmp_path / "sample_submission.csv", tmp_path / "submission.csv"
+    assert asked_images(sample) == []
+    write_submission(predictions(), csv, sample)
+    assert csv.read_text() == f"{NOW}\n"
+    check_submission(csv, sample, FILES[:0])
+
+
+def test_a_sample_that_asks_for_what_is_not_there_is_refused(folder, table_file):
+    sample = table_file(NOW, "b.png,1 1,0", "bb.png,1 1,0", name="sample_submission.csv")
+    said = f"{sample} row 3: test_images has no 'bb.png'; did you mean 'b.png'?"
+    with pytest.raises(SubmissionError, match=re.escape(said)):
+        asked_images(sample)
+    with pytest.raises(SubmissionError, match="asks for no image; without the file all of test_images"):
+        asked_images(table_file(NOW, name="sample_submission.csv"))

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from defectmill.config import ConfigError, load_experiment, parse_overrides, write_stage_settings
+from defectmill import files
+from defectmill.config import ConfigError, load_experiment
 from defectmill.evaluation import results
 from defectmill.files import DefectmillError
-from defectmill.running.networks import infer, run_ablation, train
-from defectmill.running.notebooks import divert_stderr, run_notebook, tell_products
+from defectmill.running import history, inputs
+from defectmill.running.notebooks import divert_stderr, tell_products
+from defectmill.running.stages import infer, parse_overrides, run_ablation, train, write_stage_settings
 
 # Imports of a command stand in its function: `make list` must not wait for papermill or TensorFlow.
 Argument = tuple[str, dict[str, Any]]
@@ -18,22 +20,32 @@ EXPERIMENT: Argument = ("experiment", {})
 OVERRIDES: Argument = ("--set", {"default": "", "help": "setting=value ..."})
 IMAGES: Argument = ("--images", {"default": "", "help": "a folder"})
 AGREEMENT: Argument = ("--agreement", {"type": float, "default": 0.8, "help": "Dice of any two networks"})
+SOURCES: Argument = ("--sources", {"default": "", "help": "what make holds it to be made from"})
+BUDGET: Argument = ("--budget", {"default": "30min", "help": "such as 45min or 1h"})
+FROM = "a relative one begins at the current folder, which for make is the project's"
+PICTURES: Argument = ("--images", {"default": "", "help": f"a folder; those in it are read too; {FROM}"})
+OUT: Argument = ("--out", {"default": "", "help": f"a folder; {FROM}"})
+FORMAT: Argument = ("--format", {"default": "", "help": "coco,yolo,labelme,masks,csv: one or more"})
+NAMED = "of input/, or an experiment, whose dataset is meant"
 COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "input": ("make input/<dataset>", [("dataset", {}), ("--raw", {"default": ""})]),
+    "new": ("a dataset and experiment of one's own", [("name", {}), ("--raw", {"default": ""}), BUDGET]),
     "settings": ("write the settings of each stage", [EXPERIMENT, OVERRIDES]),
-    "notebook": ("run a notebook", [("name", {}), EXPERIMENT, OVERRIDES]),
+    "notebook": ("run a notebook", [("name", {}), EXPERIMENT, OVERRIDES, SOURCES]),
     "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES]),
     "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES]),
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
-    "infer": ("masks of a folder of images", [EXPERIMENT, OVERRIDES, IMAGES, ("--out", {"default": ""})]),
+    "infer": ("find the defects in a folder of images", [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT]),
+    "convert": ("labels in other formats", [("dataset", {"help": NAMED}), FORMAT, OUT]),
     "augment": ("write transformed copies", [("dataset", {}), ("transforms", {"nargs": "*"})]),
     "pseudo": ("add images labelled by the networks", [EXPERIMENT, OVERRIDES, IMAGES, AGREEMENT]),
     "cost": ("what a run would take", [EXPERIMENT, OVERRIDES]),
     "rates": ("learning-rate finder", [EXPERIMENT, OVERRIDES]),
-    "plan": ("settings that fit a budget", [EXPERIMENT, OVERRIDES, ("--budget", {"default": "30min"})]),
+    "plan": ("settings that fit a budget", [EXPERIMENT, OVERRIDES, BUDGET]),
     "summary": ("what a run reached", [EXPERIMENT]),
     "compare": ("whether B is better than A", [("--a", {"default": ""}), ("--b", {"default": ""})]),
     "list": ("all experiments", []),
+    "runs": ("the finished runs of an experiment", [EXPERIMENT]),
     "site": ("write output/index.html", []),
     "results": ("write the README's table of results", []),
     "import-config": ("import a FlexUNet configuration", [("config", {}), ("--name", {"default": ""})]),
@@ -62,11 +74,19 @@ def main(words: Sequence[str]) -> None:
         case "input":
             from defectmill.datasets.prepare import prepare
 
+            inputs.check_unedited(folder := files.ROOT / "input" / given.dataset)
             tell_products([prepare(given.dataset, given.raw)])
+            inputs.note_made(folder, given.raw)
+        case "new":
+            from defectmill.running.new import make_new
+
+            with divert_stderr(files.ROOT / "output" / "new.log"):
+                tell_products([make_new(given.name, given.raw, given.budget)])
+            print(f"next: make EXPERIMENT={given.name}")
         case "settings":
             write_stage_settings(run)
         case "notebook":
-            run_notebook(given.name, run, {"overrides": parse_overrides(given.set)})
+            history.run_step(given.name, run, parse_overrides(given.set), given.sources.split())
         case "train":
             train(run, parse_overrides(given.set))
         case "ablation":
@@ -76,7 +96,11 @@ def main(words: Sequence[str]) -> None:
 
             tell_products([write_ensemble(given.members.split(), given.name)])
         case "infer":
-            infer(run, parse_overrides(given.set), given.images, given.out)
+            infer(run, parse_overrides(given.set), (given.images, given.out), given.format)
+        case "convert":
+            from defectmill.running.convert import convert
+
+            tell_products(convert(given.dataset, given.format, given.out))
         case "augment":
             from defectmill.training.offline_augment import write_augmented
 
@@ -121,8 +145,10 @@ def main(words: Sequence[str]) -> None:
             print_comparison(compare_runs(*sides))
         case "list":
             results.print_list()
+        case "runs":
+            history.print_runs(given.experiment)
         case "site":
-            tell_products([results.write_site()])
+            tell_products([results.write_site(history.read_all_runs())])
         case "results":
             tell_products([results.write_readme_table()])
 

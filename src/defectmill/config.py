@@ -4,7 +4,7 @@ A file holds overrides of the defaults in settings.py and nothing else. A settin
 does not apply to the chosen network, data mode or schedule, is an error.
 """
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -14,18 +14,19 @@ from pydantic import Field, ValidationError, model_validator
 
 from defectmill import files
 from defectmill.dataset_info import DatasetInfo, load_dataset_info, nearest
-from defectmill.files import DefectmillError, write_if_changed
+from defectmill.files import DefectmillError
 from defectmill.settings import (
     CropData,
     Data,
     DataSettings,
+    FlexunetSettings,
     LabelSettings,
     Model,
     ModelSettings,
-    NotNegative,
     PredictSettings,
     ReduceSchedule,
     ScheduleSettings,
+    Seed,
     Settings,
     TrainingSettings,
     UnetSettings,
@@ -53,6 +54,10 @@ CHOICES: dict[str, tuple[str, dict[str, type[Settings]]]] = {
 }
 
 
+LARGEST_STEP = 2**28  # pixels of a batch: its features alone take more than 50 GB
+UNNAMED = ("[key]", "constrained-", "literal[")  # what pydantic adds to the place of an error
+
+
 class ConfigError(DefectmillError):
     """A wrong experiment, setting, value or dataset, named, with the nearest right one."""
 
@@ -65,7 +70,7 @@ class Experiment(Settings):
     about: str = ""
     cost: str = ""
     score: str = ""
-    seed: NotNegative = 0
+    seed: Seed = 0
     labels: LabelSettings = LabelSettings()
     data: Data = CropData()
     model: Model = UnetSettings()
@@ -77,20 +82,57 @@ class Experiment(Settings):
     info: Annotated[DatasetInfo, Field(exclude=True)]
 
     @model_validator(mode="after")
-    def _network_exists(self) -> "Experiment":
-        if self.network not in ("", *self.networks):
-            raise ValueError(f"network {self.network!r} is none of {', '.join(self.networks)}")
+    def _settings_fit(self) -> "Experiment":
+        data, training, stride = self.data, self.training, self.stride
+        side = min(*data.shape, *(self.predict.tiles.shape if self.predict.tiles else ()))
+        pixels = training.batch_size * data.shape[0] * data.shape[1]
+        each_once = not isinstance(data, CropData) and not training.steps
+        chooses = training.keep == "best" or isinstance(training.schedule, ReduceSchedule)
+        others = [name for name in list_experiments() if name != self.name] if self.members else []
+        unknown = next((name for name in self.members if name not in others), "")
+        networks = ", ".join(self.networks)
+        for is_wrong, why in (
+            (self.network not in ("", *self.networks), f"network {self.network!r} is none of {networks}"),
+            (
+                self.labels.validation_fold == "every" and not self.members and chooses,
+                "labels.validation_fold=every measures each fold, so none may choose an epoch or a rate: set "
+                "training.keep=last and training.schedule.name=cosine",
+            ),
+            (
+                each_once and "defect_share" in data.model_fields_set,
+                "setting 'data.defect_share' does not apply where whole images are shown once each; "
+                "it applies with data.mode=crop or training.steps > 0",
+            ),
+            (
+                data.balance == "part" and not training.steps,
+                "setting 'data.balance' does not apply where images are shown once each: set training.steps",
+            ),
+            (unknown, f"setting 'members': no other experiment {unknown!r}{nearest(unknown, others)}"),
+            (
+                self.model.head == "multiclass" and not self.info.exclusive,
+                f"classes of {self.dataset} may overlap: set model.head=multilabel",
+            ),
+            (
+                2 * side <= stride and not self.members,
+                f"data.shape and predict.tiles.shape: {side} pixels are too few where {self.model.name} has "
+                f"one deepest feature for {stride}: give more than {stride // 2}, or fewer levels",
+            ),
+            (
+                pixels > LARGEST_STEP,
+                f"setting 'training.batch_size' = {training.batch_size}: with data.shape={[*data.shape]} "
+                f"a step has {pixels:,} pixels, too many for any machine: at most {LARGEST_STEP:,}",
+            ),
+        ):
+            if is_wrong:
+                raise ValueError(why)
         return self
 
-    @model_validator(mode="after")
-    def _folds_choose_no_epoch(self) -> "Experiment":
-        chooses = self.training.keep == "best" or isinstance(self.training.schedule, ReduceSchedule)
-        if self.labels.validation_fold == "every" and not self.members and chooses:
-            raise ValueError(
-                "labels.validation_fold=every measures each fold, so none may choose an epoch or a rate: set "
-                "training.keep=last and training.schedule.name=cosine"
-            )
-        return self
+    @property
+    def stride(self) -> int:
+        """Pixels of an image, along a side, for one of the network's deepest features."""
+        if isinstance(self.model, UnetSettings):
+            return 2 ** len(self.model.up_widths)
+        return 2 ** (self.model.levels - 1) if isinstance(self.model, FlexunetSettings) else 32
 
     def load_parts(self) -> list["Experiment"]:
         """The experiments whose networks predict: the members, or itself."""
@@ -183,21 +225,11 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
         raise ConfigError(f"{path}: setting 'dataset' = {values.get('dataset')!r}: not the name of a dataset")
     try:
         info = load_dataset_info(values["dataset"])
-        experiment = Experiment.model_validate({**values, "name": name, "info": info})
+        return Experiment.model_validate({**values, "name": name, "info": info})
     except ValidationError as error:
         raise ConfigError(f"{path}: {'; '.join(map(_explain, error.errors()))}") from error
     except DefectmillError as error:
         raise ConfigError(f"{path}: {error}") from error
-    each_once = not isinstance(experiment.data, CropData) and not experiment.training.steps
-    if each_once and "defect_share" in experiment.data.model_fields_set:
-        raise ConfigError(
-            f"{path}: setting 'data.defect_share' does not apply where whole images are shown once each; "
-            "it applies with data.mode=crop or training.steps > 0"
-        )
-    if experiment.data.balance == "part" and not experiment.training.steps:
-        once = "does not apply where images are shown once each: set training.steps"
-        raise ConfigError(f"{path}: setting 'data.balance' {once}")
-    return experiment
 
 
 def set_value(values: dict, key: str, value: Any) -> None:
@@ -215,41 +247,6 @@ def set_value(values: dict, key: str, value: Any) -> None:
     values[last] = value
 
 
-def parse_overrides(text: str) -> dict[str, Any]:
-    """Read make's SET: "training.epochs=3 data.shape=[64,96]", settings separated by spaces."""
-    overrides = {}
-    for word in text.split():
-        key, equals, value = word.partition("=")
-        if not (key and equals and value):
-            raise ConfigError(f"SET takes setting=value, not {word!r}")
-        try:
-            overrides[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"SET {word!r}: not a value; it may hold no space") from error
-    return overrides
-
-
-def write_stage_settings(experiment: Experiment) -> None:
-    """Write output/<experiment>/settings/<stage>.json, touching only files whose content changes.
-
-    make rebuilds a stage when its file is newer: a new threshold grid never retrains.
-    """
-    shared = {"dataset": experiment.dataset, "seed": experiment.seed}
-    settings = experiment.model_dump(mode="json")
-    stages = {
-        "labels": {"dataset": experiment.dataset, "labels": settings["labels"]},
-        "train": {
-            **shared,
-            "validation_fold": experiment.labels.validation_fold,
-            **{key: settings[key] for key in ("data", "model", "training", "members")},
-        },
-        "predict": settings["predict"],
-    }
-    for stage, values in stages.items():
-        path = experiment.output / "settings" / f"{stage}.json"
-        write_if_changed(path, json.dumps(values, indent=1) + "\n")
-
-
 def _flatten(overrides: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in overrides.items():
@@ -261,14 +258,14 @@ def _flatten(overrides: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def _explain(offence: Any) -> str:
     """Say what is wrong with a setting, and what is right, from one error of pydantic's."""
-    place, chosen = [str(part) for part in offence["loc"] if part != "[key]"], ""
+    place, chosen = [str(part) for part in offence["loc"] if not str(part).startswith(UNNAMED)], ""
     for section in CHOICES:
         depth = section.count(".") + 1
         if ".".join(place[:depth]) == section and len(place) > depth:
             chosen = place.pop(depth)  # pydantic names the chosen class there
     name = ".".join(place)
-    if not name and offence["type"] == "value_error":  # settings that do not fit one another
-        return str(offence["ctx"]["error"])
+    if offence["type"] == "value_error":  # settings that do not fit one another
+        return f"{f'setting {name!r}: ' * bool(name)}{offence['ctx']['error']}"
     above, _, last = name.rpartition(".")
     if name in RENAMED:
         return f"setting {name!r} is now {RENAMED[name]!r}"
@@ -285,7 +282,10 @@ def _explain(offence: Any) -> str:
         return f"setting {f'{name}.{choice}'!r} = {given!r}{nearest(given, options)}"
     if options and not isinstance(offence["input"], dict):
         return f"setting {name!r} = {offence['input']!r} is a section: {name}.{choice} chooses it"
-    return f"setting {name!r} = {offence['input']!r}: {offence['msg']}"
+    given, context = offence["input"], offence.get("ctx", {})
+    names = re.findall(r"(?<=['(|])\w+(?=['|)])", context.get("expected", context.get("pattern", "")))
+    told = nearest(given, names) if names and isinstance(given, str) else f": {offence['msg']}"
+    return f"setting {name!r} = {given!r}{told}"
 
 
 def _all_settings(section: type[Settings] = Experiment, above: str = "") -> list[str]:

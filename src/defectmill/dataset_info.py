@@ -7,26 +7,35 @@ import difflib
 import re
 from collections.abc import Iterable
 from functools import cache
+from glob import escape
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from defectmill import files
-from defectmill.files import DefectmillError
+from defectmill.files import SUFFIXES, DefectmillError
 
 ALL_CLASSES, BACKGROUND = "all classes", "background"  # rows of tables beside the classes
+LISTED = 30  # names in a message
+TEXTS = (".json", ".xml", ".txt", ".csv")  # they stand beside images, and are none
 
-Colour = tuple[int, int, int]
+_Part = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[_Part, _Part, _Part]
 
 
 class DefectClass(BaseModel):
-    """One kind of defect: the competition's class id (from 1), a name, a colour 0..255 RGB."""
+    """One kind of defect: the competition's class id (from 1), a name, a colour 0..255 RGB.
+
+    value: its number in mask files that hold numbers, where that is not the id.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: int
     name: str
     colour: Colour
+    value: int | None = None
 
     @property
     def title(self) -> str:
@@ -53,6 +62,10 @@ class DatasetInfo(BaseModel):
         near_duplicate: images whose fingerprints (`curation.duplicates.fingerprint`) correlate above this
             show one part. The default joins copies that were saved anew, brightened or shifted by a
             hundredth; mirrored, turned or warped ones are found by their names only.
+        bits: a channel that the camera gives, where its files hold 16; 0: see `images.read_image`.
+        format: in which the raw files are annotated, see `formats`; empty: mask files beside images.
+        masks: how mask files are read, see `formats.masks`; empty: found out by looking at them.
+        without_mask: what an image without a mask file is, where others have one.
         undo_rims: the masks were once resized with interpolation; thin rims of wrong classes between a defect
             and what it borders are given to the nearest of the two.
     """
@@ -72,6 +85,10 @@ class DatasetInfo(BaseModel):
     shape: tuple[int, int] | None = None  # (height, width) of every image, where the dataset promises one
     partial: bool = False  # train.csv may label images that train_images lacks
     undo_rims: bool = False
+    bits: Annotated[int, Field(ge=0, le=16)] = 0
+    format: str = ""
+    masks: Literal["", "colours", "index", "binary", "inverted", "alpha"] = ""
+    without_mask: Literal["refused", "clean", "left out"] = "refused"
     slug: str = ""  # the competition's name in its address at Kaggle
     published: Published | None = None  # of its whole training part
     notes: tuple[str, ...] = ()  # how input/<dataset> was made and what the adapter saw
@@ -85,6 +102,9 @@ class DatasetInfo(BaseModel):
         names, reserved = [c.name for c in classes], (ALL_CLASSES, BACKGROUND)
         if len({*names, *reserved}) < len(names) + len(reserved):
             raise ValueError(f"class names must differ, and not be {reserved}: {names}")
+        colours = [c.colour for c in classes]
+        if len({(0, 0, 0), *colours}) <= len(colours):
+            raise ValueError(f"colours must differ, and not be black, the background's: {colours}")
         return classes
 
     @field_validator("group_pattern")
@@ -151,11 +171,42 @@ def read_dataset_info(path: Path) -> DatasetInfo:
     try:
         return DatasetInfo.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise DefectmillError(f"{path}: does not describe a dataset: {error}") from error
+        offences = "; ".join(map(_explain, error.errors()))
+        raise DefectmillError(f"{path}: does not describe a dataset: {offences}") from error
+
+
+def _explain(offence: Any) -> str:
+    """Say in one line what is wrong where, from one error of pydantic's."""
+    place = ".".join(map(str, offence["loc"]))
+    if offence["type"] == "value_error":
+        return f"{place}: {offence['ctx']['error']}"
+    if isinstance(offence["input"], dict | bytes):  # all of it
+        return f"{place}: {offence['msg']}".removeprefix(": ")
+    return f"{place} = {offence['input']!r}: {offence['msg']}"
+
+
+def explain_missing(name: str, image_ids: Iterable[str], home: Path) -> str:
+    """Say, for the end of an error message, what there is in place of the image that a table names.
+
+    That is a file of this name, or with another suffix, in `home` or up to two folders below; else the image
+    id most like it.
+    """
+    last, kinds = Path(name.strip().replace("\\", "/")), " ".join(SUFFIXES)
+    levels = ("", "*/", "*/*/") if 0 < len(last.name) < 200 else ()
+    patterns = [level + escape(last.stem) for level in levels]
+    paths = [path for p in patterns for path in (*home.glob(p), *home.glob(f"{p}.*")) if path.is_file()]
+    for path in sorted(paths, key=lambda path: (len(path.parts), path)):
+        shown = path.relative_to(home).as_posix()
+        if path.suffix.lower() not in (*SUFFIXES, *TEXTS):
+            return f"; {shown} is there, but of a kind that is not read; {kinds} are"
+        if last.name in (path.name, path.stem):
+            return f"; {shown} is there, but it is looked for elsewhere"
+    return nearest(name, image_ids)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest the nearest known name, for the end of an error message; else list what is known."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
+    listed = ", ".join(known[:LISTED]) + ", ..." * (len(known) > LISTED)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {listed or 'none'}"

@@ -1,12 +1,19 @@
-"""The project's folder, the base of all its errors, and files that are written whole or not at all."""
+"""The project's folder, the base of its errors; tables, names of files, files written whole or not at all."""
 
 import os
 import shutil
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 ROOT = Path(__file__).resolve().parents[2]
+# Of the files that are read as images, in small letters; of a .gif the first picture counts.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 _UNATTENDED = "DEFECTMILL_UNATTENDED"
 
 
@@ -42,6 +49,65 @@ def write_if_changed(path: Path, text: str) -> None:
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with write_atomically(path) as part:
             part.write_text(text, encoding="utf-8", newline="")
+
+
+def read_table(csv: Path) -> pd.DataFrame:
+    """Read a CSV file as text, "" for an empty cell; row n of the table is line n + 2 in an editor.
+
+    Raises:
+        DefectmillError: no such file, not UTF-8, no table, or a first row with more cells than the header.
+    """
+    try:
+        # Empty lines are kept, so that rows count as in an editor; those at the end are not.
+        table = pd.read_csv(csv, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except FileNotFoundError as error:
+        raise DefectmillError(f"{csv}: no such file") from error
+    except OSError as error:
+        raise DefectmillError(f"{csv}: cannot be read ({error.strerror})") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DefectmillError(f"{csv}: not a CSV table: {error}") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise DefectmillError(f"{csv} row 2: has more cells than the header")
+    filled = np.flatnonzero((table != "").any(axis=1))
+    return table[: filled.max(initial=-1) + 1].rename(columns=str.strip)
+
+
+def match_names(names: Iterable[str], image_ids: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Find the image that each name in a table means.
+
+    A name is a file's, or differs from it in its Unicode form, by blanks around it or by a folder before it,
+    or lacks the suffix of the one file of that stem.
+
+    Returns:
+        {name: image id}, and {name: why it means none}, "" where nothing is like it.
+    """
+    by_name, by_stem, by_letters = (defaultdict[str, list[str]](list) for _ in range(3))
+    for image_id in image_ids:
+        plain = unicodedata.normalize("NFC", image_id)
+        stem = Path(plain).stem
+        by_name[plain].append(image_id)
+        by_stem[stem].append(image_id)
+        for key in {plain.casefold(), stem.casefold()}:
+            by_letters[key].append(image_id)
+    known, found, lost = set(image_ids), dict[str, str](), dict[str, str]()
+    folders = defaultdict[str, dict[str, str]](dict)  # of each image found
+    for name in names:
+        plain = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+        folder, _, last = ("", "", name) if name in known else plain.rpartition("/")
+        hits = [name] if name in known else by_name.get(plain) or by_name.get(last) or by_stem.get(last, [])
+        if len(hits) == 1:
+            found[name] = hits[0]
+            folders[hits[0]].setdefault(folder, name)
+        else:
+            near = by_letters.get(last.casefold(), [])
+            lost[name] = f"; there is {near[0]!r}: the case of letters counts" if near else ""
+            if hits:
+                lost[name] = f"; it may mean {' or '.join(map(repr, hits))}"
+    for image_id, several in folders.items():
+        if len(several) > 1:
+            offence = f"; {' and '.join(map(repr, several.values()))} would be one image, {image_id!r}"
+            lost |= {name: offence for name, meant in found.items() if meant == image_id}
+    return {name: image_id for name, image_id in found.items() if name not in lost}, lost
 
 
 def is_unattended() -> bool:

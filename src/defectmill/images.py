@@ -6,28 +6,56 @@ Only this module knows that OpenCV orders colours blue-green-red and sizes (widt
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from defectmill.dataset_info import Colour
-from defectmill.files import DefectmillError
+from defectmill.files import SUFFIXES, DefectmillError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 BLACK: Colour = (0, 0, 0)  # background in a colour mask
 COPY_MARK = "__"  # in the name of an augmented copy
+DEPTHS = (8, 10, 12, 14, 16)  # bits a channel that cameras give, in files of 16
 
 
 class ImageError(DefectmillError):
     """An image that cannot be used, with its file name."""
 
 
-def list_images(folder: Path) -> list[str]:
-    """List the image ids (file names) of a folder, sorted."""
-    if not folder.is_dir():
+def list_images(folder: Path, missing_ok: bool = False) -> list[str]:
+    """List the image ids (file names) of a folder, sorted; hidden files and sub-folders are none.
+
+    ImageError where there is no such folder; with `missing_ok` it counts as an empty one.
+    """
+    if not (folder.is_dir() or missing_ok):
         raise ImageError(f"{folder}: no such folder")
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return sorted(p.name for p in folder.glob("*") if _is_image(p))
+
+
+def require_images(folder: Path) -> list[str]:
+    """As `list_images`; ImageError where there is no image, with what is there instead."""
+    image_ids = list_images(folder)
+    if not image_ids:
+        unread = list_unread(folder)
+        held = f"{', '.join(unread[:5])}{', ...' * (len(unread) > 5)}" if unread else "nothing"
+        raise ImageError(f"{folder}: holds {held}; read are {' '.join(SUFFIXES)}, and no sub-folders")
+    return image_ids
+
+
+def list_unread(folder: Path) -> list[str]:
+    """List the other files of a folder of images, and images in its sub-folders, as paths relative to it.
+
+    Hidden files, such as the ._ files of macOS, and files without a suffix are nobody's images.
+    """
+    others = [p for p in folder.glob("[!.]*.*") if p.is_file() and not _is_image(p)]
+    below = [p for p in folder.glob("[!.]*/**/*") if _is_image(p)]
+    return sorted(p.relative_to(folder).as_posix() for p in (*others, *below))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def name_masks(image_ids: Iterable[str]) -> dict[str, str]:
@@ -54,33 +82,74 @@ def original_of(image_id: str) -> str:
     return image_id.partition(COPY_MARK)[2].removesuffix(".png")
 
 
-def read_image(path: Path, channels: int = 1) -> np.ndarray:
-    """Read an image by its content, whatever its suffix says.
+def read_image(path: Path, channels: int = 1, bits: int = 0) -> np.ndarray:
+    """Read an image by its content, whatever its suffix says, with its pixels as they are stored.
+
+    An orientation tag (EXIF) is not applied: masks are drawn on stored pixels. A file of 16 bits a channel
+    is brought to 8 by dropping the lowest of the `bits` that its camera gives.
 
     Args:
         channels: 1 for grey, 3 for red-green-blue.
+        bits: of the camera, 8 to 16; 0: the fewest of DEPTHS that hold the brightest pixel of this image.
     Returns:
         (H, W, channels) uint8.
     Raises:
-        ImageError: the file is missing, no image, cut short, or of over 2^30 pixels.
+        ImageError: the file is missing, no image, cut short, of over 2^30 pixels, of fractional numbers
+            outside 0..1, or brighter than `bits` allow.
     """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened ({error.strerror})") from error
-    return decode_image(data, path, channels)
+    return decode_image(data, path, channels, bits)
 
 
-def decode_image(data: np.ndarray, path: Path, channels: int = 1) -> np.ndarray:
+def decode_image(data: np.ndarray, path: Path, channels: int = 1, bits: int = 0) -> np.ndarray:
     """Decode the bytes of a file, (n,) uint8, as `read_image` does; `path` is for the error."""
     flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+    image = _decode(data, path, flag | cv2.IMREAD_ANYDEPTH)
+    if image.dtype != np.uint8:
+        image = _to_8_bits(image, path, bits)
+    return image[:, :, None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_depth(data: np.ndarray, path: Path) -> int:
+    """Tell from the bytes of a file, (n,) uint8, how many bits a channel its image needs: one of DEPTHS."""
+    is_png = bytes(data[:4]) == b"\x89PNG"  # it tells its depth in byte 24 (ISO/IEC 15948, 11.2.2)
+    if bytes(data[:2]) == b"\xff\xd8" or (is_png and data.size > 24 and data[24] <= 8):
+        return 8
+    image = _decode(data, path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    return 8 if image.dtype != np.uint16 else _needed_bits(int(image.max()))
+
+
+def _decode(data: np.ndarray, path: Path, flag: int) -> np.ndarray:
     try:
-        image = cv2.imdecode(data, flag) if data.size else None
+        image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
     except cv2.error as error:  # too many pixels
         raise ImageError(f"{path}: not a readable image ({error.err})") from error
     if image is None:
         raise ImageError(f"{path}: not a readable image ({data.size} bytes)")
-    return image[:, :, None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def _needed_bits(brightest: int) -> int:
+    return next(bits for bits in DEPTHS if brightest < 1 << bits)
+
+
+def _to_8_bits(image: np.ndarray, path: Path, bits: int) -> np.ndarray:
+    low, high = float(image.min()), float(image.max())
+    if image.dtype != np.uint16:
+        if not 0 <= low <= high <= 1:
+            raise ImageError(
+                f"{path}: {image.dtype} of {low:g} to {high:g}; write it with 8 or 16 bits a channel"
+            )
+        return (image * 255).round().astype(np.uint8)
+    needed = _needed_bits(int(high))
+    if bits and needed > bits:
+        raise ImageError(
+            f"{path}: holds {high:g}, which {bits} bits cannot; set the dataset's bits to {needed}"
+        )
+    return (image >> ((bits or needed) - 8)).astype(np.uint8)
 
 
 def read_shape(path: Path) -> tuple[int, int]:
@@ -90,6 +159,24 @@ def read_shape(path: Path) -> tuple[int, int]:
             return image.height, image.width
     except (OSError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path}: not a readable image ({error})") from error
+
+
+def read_orientation(path: Path | BinaryIO) -> int:
+    """Read an image's orientation tag (EXIF): 1 as stored, 2 to 8 mirrored or turned, 5 to 8 onto a side."""
+    try:
+        with Image.open(path) as image:
+            tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return tag if tag in range(2, 9) else 1
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: not a readable image ({error})") from error
+
+
+def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn the stored pixels (H, W, C) of an image as its orientation tag says (EXIF 2.32, tag 0x0112)."""
+    turned = image if orientation < 5 else image.transpose(1, 0, 2)
+    down = orientation in (3, 4, 7, 8)
+    across = orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(turned[:: -1 if down else 1, :: -1 if across else 1])
 
 
 def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:

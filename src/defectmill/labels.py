@@ -5,19 +5,30 @@ one row an image: ImageId, height, width, classes ("1 3"; "" = clean), later gro
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from defectmill.files import DefectmillError
-from defectmill.rle import RleError, check_rle, intersect_rles, mask_to_rle, parse_runs, rle_to_mask
+from defectmill.dataset_info import explain_missing, nearest
+from defectmill.files import DefectmillError, match_names, read_table
+from defectmill.rle import (
+    RleError,
+    check_rle,
+    clean_rle,
+    intersect_rles,
+    mask_to_rle,
+    parse_runs,
+    rle_to_mask,
+    unite_rles,
+)
 
 COLUMNS = ["ImageId", "ClassId", "EncodedPixels", "hasMask"]
 IMAGE_COLUMNS = ["ImageId", "height", "width", "classes"]
-LAYOUTS = {"2019": ["ImageId_ClassId", "EncodedPixels"], "current": ["ImageId", "ClassId", "EncodedPixels"]}
+PAIR = ["ImageId", "ClassId"]
+LAYOUTS = {"2019": ["ImageId_ClassId", "EncodedPixels"], "current": [*PAIR, "EncodedPixels"]}
 _CLASS_ID = re.compile(r"[0-9]{1,4}")
 
 
@@ -38,20 +49,10 @@ def read_csv(csv: Path | str) -> pd.DataFrame:
 
     LabelError names what cannot be read, with its row as an editor counts it: the header is row 1.
     """
-    csv = Path(csv)
     try:
-        # Empty lines are kept, so that rows count as in an editor; those at the end are not.
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False, skip_blank_lines=False)
-        filled = np.flatnonzero((table != "").any(axis=1))
-        table = table[: filled.max(initial=-1) + 1]
-    except FileNotFoundError as error:
-        raise LabelError(f"{csv}: no such file") from error
-    except OSError as error:
-        raise LabelError(f"{csv}: cannot be read ({error.strerror})") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise LabelError(f"{csv}: not a CSV table: {error}") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise LabelError(f"{csv} row 2: has more cells than the header")
+        table = read_table(Path(csv))
+    except DefectmillError as error:
+        raise LabelError(str(error)) from error
     layout = layout_of(table)
     missing = [c for c in LAYOUTS[layout] if c not in table]
     if missing:
@@ -61,7 +62,7 @@ def read_csv(csv: Path | str) -> pd.DataFrame:
     pairs = []
     for row, values in enumerate(table[LAYOUTS[layout][:-1]].itertuples(index=False), 2):
         try:
-            pairs.append(read_pair(*values))
+            pairs.append(read_pair(*map(str.strip, values)))
         except LabelError as error:
             raise LabelError(f"{csv} row {row}: {error}") from error
     ids = pd.DataFrame(pairs, columns=["ImageId", "ClassId"]).astype({"ImageId": str, "ClassId": int})
@@ -79,28 +80,44 @@ def read_labels(
     """Read a label table with one row for every (image, class).
 
     Args:
-        csv: either layout; classes that an image lacks may be an empty cell or no row.
+        csv: either layout; of a class that an image lacks a row without runs, or no row; a row for each
+            defect, or one for all of a class. Words such as -1 or NaN are no runs (`rle.NOTHING`).
         image_ids: all images there are; those without a row are clean. None: those named.
         n_classes: class ids run from 1 to this; 0: up to the largest one named.
         partial: rows of other images than `image_ids` are left out instead of refused.
     Returns:
-        ImageId, ClassId, EncodedPixels ("" where clean), hasMask; in the order of `image_ids` (else of the
-        file), then by class.
+        ImageId (of `image_ids`, which names may differ from as `files.match_names` says), ClassId,
+        EncodedPixels ("" where clean), hasMask; in the order of `image_ids` (else of the file), then class.
     Raises:
-        LabelError: an image outside `image_ids`, a duplicate pair, a class id out of range, malformed runs;
-            with file, row and value. An id twice in `image_ids`.
+        LabelError: an image outside `image_ids`, a class id out of range, malformed runs; with file, row and
+            value. An id twice in `image_ids`.
     """
     table = read_csv(csv)
     known = list(dict.fromkeys(table["ImageId"])) if image_ids is None else list(image_ids)
     if len(set(known)) < len(known):
         raise LabelError(f"image id {max(known, key=known.count)!r} is given twice, for {csv}")
     n_classes = n_classes or max(table["ClassId"], default=1)
-    if partial:
-        table = table[table["ImageId"].isin(known)]
-    _check_rows(table, Path(csv), set(known), n_classes)
-    pairs = pd.MultiIndex.from_product([known, range(1, n_classes + 1)], names=["ImageId", "ClassId"])
-    runs = table.set_index(["ImageId", "ClassId"])["EncodedPixels"]
+    table = name_as_files(table, known, Path(csv), partial)
+    table["EncodedPixels"] = table["EncodedPixels"].map(clean_rle)
+    _check_rows(table, Path(csv), n_classes)
+    pairs = pd.MultiIndex.from_product([known, range(1, n_classes + 1)], names=PAIR)
+    runs = table.set_index(PAIR)["EncodedPixels"]
+    again = runs.index.duplicated(keep=False)
+    runs = pd.concat([runs[~again], runs[again].groupby(level=PAIR).agg(unite_rles)])
     return make_label_table(runs.reindex(pairs, fill_value="").reset_index().itertuples(index=False))
+
+
+def name_as_files(
+    table: pd.DataFrame, image_ids: Collection[str], csv: Path, partial: bool = False
+) -> pd.DataFrame:
+    """Put the ids of files into a table of `read_csv`, its index as before; see `read_labels`."""
+    found, lost = match_names(table["ImageId"].unique(), list(image_ids))
+    is_lost = ~table["ImageId"].isin(found)
+    for index, name in table["ImageId"][is_lost].items():
+        if lost[name] or not partial:
+            why = lost[name] or explain_missing(name, image_ids, csv.parent)
+            raise LabelError(f"{csv} row {index + 2}: no image file {name!r}{why}")
+    return table[~is_lost].assign(ImageId=table["ImageId"].map(found))
 
 
 def make_label_table(rows: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
@@ -140,9 +157,13 @@ def draw_masks(labels: pd.DataFrame, image_id: str, shape: tuple[int, int], n_cl
     """Draw the masks of one image: (H, W, n_classes) uint8 in {0, 1}; channel = class id - 1.
 
     Raises:
-        LabelError: runs that do not fit `shape`, or a class id outside 1..n_classes.
+        LabelError: an image that the table does not name, runs that do not fit `shape`, or a class id outside
+            1..n_classes.
     """
     rows = labels[labels["ImageId"] == image_id]
+    if rows.empty:
+        near = nearest(image_id, labels["ImageId"].unique())
+        raise LabelError(f"{image_id!r} is not in the label table{near}")
     runs = dict(zip(rows["ClassId"], rows["EncodedPixels"], strict=True))
     return draw_runs(runs, shape, n_classes, image_id)
 
@@ -233,17 +254,11 @@ def _check_pair(image_id: str, class_id: str) -> tuple[str, int]:
     return image_id, int(class_id)
 
 
-def _check_rows(table: pd.DataFrame, csv: Path, known: set[str], n_classes: int) -> None:
-    seen: dict[tuple[str, int], int] = {}
+def _check_rows(table: pd.DataFrame, csv: Path, n_classes: int) -> None:
     for index, image_id, class_id, rle in table.itertuples():
-        row, where = index + 2, f"{csv} row {index + 2}"
-        if image_id not in known:
-            raise LabelError(f"{where}: no image file {image_id!r}")
+        where = f"{csv} row {index + 2}"
         if not 1 <= class_id <= n_classes:
             raise LabelError(f"{where}: class id {class_id} is outside 1..{n_classes}")
-        first = seen.setdefault((image_id, class_id), row)
-        if first != row:
-            raise LabelError(f"{where}: {image_id} class {class_id} stands in row {first} too")
         try:
             parse_runs(rle)
         except RleError as error:

@@ -4,12 +4,15 @@ Pixels count from 1, down each column, then right. Only this module knows that.
 """
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
 from defectmill.files import DefectmillError
 
 _FORM = re.compile(r"[0-9]+ [0-9]+( [0-9]+ [0-9]+)*")  # \d admits other scripts
+_COCO_FORM = re.compile("([P-o]{0,6}[0-O])+")  # of at most 35 bits, which hold the pixels of every image
+NOTHING = {"", "-1", "-", "nan", "none", "null", "na", "n/a", "<na>"}  # in small letters
 
 
 class RleError(DefectmillError):
@@ -77,6 +80,23 @@ def parse_runs(rle: str, shape: tuple[int, int] | None = None) -> tuple[np.ndarr
     return starts, lengths
 
 
+def clean_rle(text: str) -> str:
+    """Write the blanks around and between numbers as one, and a word for no runs (`NOTHING`) as ""."""
+    rle = " ".join(text.split())
+    return "" if rle.casefold() in NOTHING else rle
+
+
+def unite_rles(rles: Iterable[str]) -> str:
+    """Write several masks of one image, which may overlap, as one: the union of their pixels."""
+    starts, lengths = (np.concatenate(part) for part in zip(*map(parse_runs, rles), strict=True))
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate((starts + lengths)[order])
+    opens = np.flatnonzero(np.append(True, starts[1:] > ends[:-1])[: starts.size])
+    closes = np.append(opens[1:], starts.size)[: opens.size] - 1
+    runs = np.stack([starts[opens], ends[closes] - starts[opens]], axis=1)
+    return " ".join(map(str, runs.ravel().tolist()))
+
+
 def check_rle(rle: str, shape: tuple[int, int]) -> None:
     """Raise RleError, naming the offence, unless `rle` is a legal mask of a (H, W) image."""
     parse_runs(rle, shape)
@@ -107,6 +127,37 @@ def intersect_rles(first: str, second: str) -> int:
     points = np.union1d(*bounds)
     inside = [np.searchsorted(edges, points[:-1], side="right") % 2 == 1 for edges in bounds]
     return int(np.diff(points)[inside[0] & inside[1]].sum())
+
+
+def parse_coco_runs(counts: str | list[int], shape: tuple[int, int]) -> list[int]:
+    """Read the runs of a COCO file: lengths down each column, then right, background first.
+
+    Args:
+        counts: the lengths, or their compressed text (rleToString of COCO's maskApi.c): characters of 5 bits,
+            lowest first, a sixth bit where more follow; from the fourth number on, the difference to the
+            number two before.
+        shape: (H, W) of the image.
+    Raises:
+        RleError: no such text, a negative length, or lengths that do not sum up to H x W.
+    """
+    if isinstance(counts, str):
+        if not _COCO_FORM.fullmatch(counts):
+            raise RleError(f"not COCO's compressed runs: {counts!r:.60}")
+        codes = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
+        ends = np.flatnonzero(codes < 32)
+        starts = np.concatenate([[0], ends + 1])
+        lengths = np.diff(starts)
+        places = np.arange(codes.size) - np.repeat(starts[:-1], lengths)
+        numbers = np.add.reduceat((codes & 31) << 5 * places, starts[:-1])
+        numbers -= np.where(codes[ends] & 16, 1 << 5 * lengths, 0)
+        numbers[1::2], numbers[2::2] = numbers[1::2].cumsum(), numbers[2::2].cumsum()
+        counts = numbers.tolist()
+    runs = [int(count) for count in counts]
+    if min(runs, default=0) < 0:
+        raise RleError(f"a run of {min(runs)} pixels")
+    if sum(runs) != shape[0] * shape[1]:
+        raise RleError(f"runs over {sum(runs)} pixels, for an image of {shape[0]} x {shape[1]}")
+    return runs
 
 
 def draw_pixel(rle: str, height: int, rng: np.random.Generator) -> tuple[int, int]:

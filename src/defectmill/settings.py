@@ -4,33 +4,51 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
-Scale = Annotated[float, Field(gt=0, le=4)]
+Scale = Annotated[float, Field(ge=0.05, le=4)]
 Side = Annotated[int, Field(ge=16, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy and scikit-learn take no more
+Width = Annotated[int, Field(ge=2, le=8192)]  # channels
 Weight = Annotated[float, Field(ge=0)]
 Loss = Literal[
     "cross_entropy", "dice", "batch_dice", "focal", "focal_tversky", "lovasz", "boundary", "cldice"
 ]
 Losses = dict[Loss, Weight]
+# Of Keras, which looking at data must not load: activations, and backbones with features at stride 32.
+_ACTIVATIONS = (
+    "celu|elu|exponential|gelu|hard_shrink|hard_sigmoid|hard_silu|hard_swish|hard_tanh|leaky_relu|linear|"
+    "log_sigmoid|log_softmax|mish|relu|relu6|selu|sigmoid|silu|soft_shrink|softmax|softplus|softsign|"
+    "sparse_plus|sparse_sigmoid|sparsemax|squareplus|swish|tanh|tanh_shrink"
+)
+_BACKBONES = (
+    "ConvNeXtBase|ConvNeXtLarge|ConvNeXtSmall|ConvNeXtTiny|ConvNeXtXLarge|DenseNet121|DenseNet169|DenseNet201|"
+    "EfficientNetB0|EfficientNetB1|EfficientNetB2|EfficientNetB3|EfficientNetB4|EfficientNetB5|EfficientNetB6|"
+    "EfficientNetB7|EfficientNetV2B0|EfficientNetV2B1|EfficientNetV2B2|EfficientNetV2B3|EfficientNetV2L|"
+    "EfficientNetV2M|EfficientNetV2S|MobileNet|MobileNetV2|MobileNetV3Large|MobileNetV3Small|ResNet101|"
+    "ResNet101V2|ResNet152|ResNet152V2|ResNet50|ResNet50V2|VGG16|VGG19|Xception"
+)
+Activation = Annotated[str, Field(pattern=f"^({_ACTIVATIONS})$")]
+Backbone = Annotated[str, Field(pattern=f"^({_BACKBONES})$")]
+Grid = Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(lambda g: tuple(sorted(set(g))))]
 
 
 class Settings(BaseModel):
     """Frozen, and refusing what it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LabelSettings(Settings):
     """Folds. Training never sees `validation_fold`; every: each validates in turn, a network for each."""
 
-    n_folds: Annotated[int, Field(ge=2)] = 5
+    n_folds: Annotated[int, Field(ge=2, le=1000)] = 5
     validation_fold: NotNegative | Literal["every"] = 0
-    seed: NotNegative = 0  # of the folds: the same for all seeds of a training, which then can be compared
+    seed: Seed = 0  # of the folds: the same for all seeds of a training, which then can be compared
 
     @model_validator(mode="after")
     def _validation_fold_exists(self) -> "LabelSettings":
@@ -46,9 +64,8 @@ class _Data(Settings):
     channels: Literal[1, 3] = 1
     images: Literal["all", "defects"] = "all"  # which train
     defect_share: Share = 0.8  # of what training shows: so much holds a defect
-    augment: str = "flips"
-    # What training shows: images of each class equally often; or parts (groups of images) of each class
-    # equally often, so that a part seen in forty exposures counts as much as one seen once.
+    augment: Literal["none", "flips", "steel", "surface", "strong", "crack", "flexunet"] = "flips"
+    # Training shows all classes equally often; part: their parts, too, be they seen once or forty times.
     balance: Literal["class", "part"] = "class"
 
 
@@ -95,16 +112,23 @@ class UnetSettings(_Model):
     """U-Net."""
 
     name: Literal["unet"] = "unet"
-    widths: tuple[Positive, ...] = (8, 16, 32, 64, 64, 128)  # channels of the encoder levels, then the bottom
-    up_widths: tuple[Positive, ...] = (64, 32, 32, 16, 8)  # channels of the decoder levels
-    activation: str = "elu"
+    widths: tuple[Width, ...] = (8, 16, 32, 64, 64, 128)  # channels of the encoder levels, then the bottom
+    up_widths: tuple[Width, ...] = (64, 32, 32, 16, 8)  # channels of the decoder levels
+    activation: Activation = "elu"
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> "UnetSettings":
+        if len(self.widths) != (n := len(self.up_widths)) + 1:
+            raise ValueError(f"{n} up_widths need {n + 1} widths, the last the bottom's, not {self.widths}")
+        return self
 
 
 class EncoderModel(_Model):
     """What networks on a classifier's encoder have."""
 
     name: str
-    up_widths: tuple[Positive, ...] = (96, 64, 40, 24, 16)  # channels of the decoder levels
+    # Channels of the decoder levels.
+    up_widths: Annotated[tuple[Width, ...], Field(min_length=4, max_length=5)] = (96, 64, 40, 24, 16)
     summed_logits: bool = False  # every decoder level has logits, which are summed
     image_head: bool = False  # a class's probabilities are multiplied by that of its being in the image
 
@@ -116,9 +140,7 @@ class EncoderUnetSettings(EncoderModel):
     encoder: Literal["lite0", "lite1", "lite2"] = "lite0"  # the higher, the slower
     pretrained: bool = True  # the encoder starts from ImageNet weights
     frozen: Annotated[int, Field(ge=0, le=8)] = 0  # parts that keep them: the stem, then seven stages
-    fold_norm: bool = (
-        False  # the encoder's batch normalisation is part of its convolutions, also where it learns
-    )
+    fold_norm: bool = False  # the encoder's batch normalisation is part of its convolutions, trained ones too
     encoder_rate: Share = 1.0  # learning rate of the last part, in shares of training.learning_rate
     rate_decay: Share = 1.0  # that of any other part, in shares of the next deeper one's
     thaw_step: NotNegative = 0  # training steps in which the encoder's weights stay as they are
@@ -128,9 +150,20 @@ class BackboneUnetSettings(EncoderModel):
     """U-Net decoder on a backbone of keras.applications, with weights from a file."""
 
     name: Literal["backbone_unet"] = "backbone_unet"
-    backbone: str = "EfficientNetV2B0"  # a class of keras.applications
+    backbone: Backbone = "EfficientNetV2B0"
     weights: str = "none"  # or a .weights.h5, .h5 or .keras file of it; a relative path is the project's
     frozen: bool = False  # the whole backbone keeps its weights
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "BackboneUnetSettings":
+        if self.weights == "imagenet":
+            raise ValueError("weights=imagenet would be a download; set it to a file, or to none")
+        # Keras builds one of its rescalings with weights="imagenet" only.
+        if self.weights != "none" and self.backbone.startswith("EfficientNetB"):
+            raise ValueError(
+                f"{self.backbone} lacks a rescaling with weights of a file; take EfficientNetV2B0"
+            )
+        return self
 
 
 class FlexunetSettings(_Model):
@@ -141,8 +174,14 @@ class FlexunetSettings(_Model):
     kernel: Positive = 11
     levels: Annotated[int, Field(ge=1, le=10)] = 8
     dilation: Positive = 1
-    activation: str = "relu"
+    activation: Activation = "relu"
     rescale: bool = True  # divide the image by 255
+
+    @model_validator(mode="after")
+    def _dropout_fits(self) -> "FlexunetSettings":
+        if (rate := self.dropout * (deepest := self.levels - 1)) >= 1:
+            raise ValueError(f"dropout {self.dropout} is {rate:g} at level {deepest}, and must be below 1")
+        return self
 
 
 class ConstantSchedule(Settings):
@@ -192,7 +231,7 @@ class TrainingSettings(Settings):
     """How it learns."""
 
     epochs: Positive = 10
-    steps: NotNegative = 0  # batches an epoch; 0: every image once
+    steps: Annotated[int, Field(ge=0, le=10**6)] = 0  # batches an epoch; 0: every image once
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Weight = 0.0  # decoupled, as AdamW's
@@ -205,6 +244,7 @@ class TrainingSettings(Settings):
     loss: Losses = {"cross_entropy": 1.0, "dice": 1.0}
     metrics: tuple[Literal["batch_dice", "soft_pixel_accuracy"], ...] = ()  # beside the foreground Dice
     previews: NotNegative = 0  # validation images whose masks are drawn after every epoch
+    tensorboard: bool = False  # logs beside the network, in tensorboard/; needs that package
     early_stop: Positive = 10  # epochs without a better one
     # Epochs of one more network, which `make infer` uses: it learns from every label, those of the test part
     # among them where they are at hand, so no score is claimed for it. 0: none.
@@ -212,7 +252,9 @@ class TrainingSettings(Settings):
     warm_start: bool = False  # the last fit goes on from the weights of the first fold's network
 
     @model_validator(mode="after")
-    def _one_way_to_clip(self) -> "TrainingSettings":
+    def _can_learn(self) -> "TrainingSettings":
+        if not any(self.loss.values()):
+            raise ValueError(f"loss {self.loss} is nothing to learn by: give one a weight above 0")
         if self.clipnorm and self.clipvalue:
             raise ValueError("clipnorm and clipvalue exclude one another")
         if self.last_fit and isinstance(self.schedule, ReduceSchedule):
@@ -244,8 +286,8 @@ class PredictSettings(Settings):
 
     flips: tuple[Literal["horizontal", "vertical", "both"], ...] = ()
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)  # times the training scale
-    thresholds: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # tried for each class
-    minimum_areas: tuple[Share, ...] = (0, 0.02, 0.05, 0.1, 0.2, 0.4)  # tried, in shares of its median mask
+    thresholds: Grid = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # tried for each class
+    minimum_areas: Grid = (0, 0.02, 0.05, 0.1, 0.2, 0.4)  # tried, in shares of its median mask
     calibrate: bool = True  # `thresholds` are of probabilities that agree with how often they are right
     # What a threshold is to gain: the competition's score, the micro Dice, or both.
     objective: Literal["both", "score", "dice"] = "both"

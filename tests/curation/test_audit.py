@@ -19,6 +19,7 @@ from defectmill.images import ImageError, list_images, write_image
 from defectmill.labels import make_image_table, make_label_table, read_labels
 from defectmill.rle import mask_to_rle
 from defectmill.scores import dice_from_counts
+from defectmill.submission import SubmissionError
 from fake_competition import make_info
 
 FILES = "files without a row in train.csv"
@@ -36,6 +37,12 @@ REUSED = "same labels, different bytes"
 GROUPS = "near-duplicates or images of a part that has others"
 SIMILAR = "test images similar to a training image"
 RARE = "classes with fewer groups than folds"
+WORDS = "rows of train.csv with a word for no runs"
+JOINED = "rows of train.csv of one image and class"
+OTHERS = "files that are no images"
+BELOW = "images in sub-folders"
+UNASKED = "test images that sample_submission.csv lacks"
+DEEP, TURNED = "more than 8 bits a channel", "orientation tag"
 GOOD = ["0.png,1,1 3", "1.png,1,1 4", "1.png,2,6 2", "2.png,2,45 1", "3.png,2,45 1"]
 
 
@@ -80,6 +87,7 @@ def test_what_was_looked_for_and_not_found_stays_with_0(audit):
     found = audit(*GOOD)
     assert found.pop(SIZES) == (1, "3.png")
     looked_for = [FILES, GONE, EMPTY, SUFFIX, BLANK, OVERLAPS, COPIES, TEST_COPIES, LEAKED, CONTRADICTIONS]
+    looked_for += [WORDS, JOINED, OTHERS, BELOW, UNASKED, DEEP, TURNED]
     assert found == dict.fromkeys([*looked_for, REUSED, GROUPS, SIMILAR, RARE], (0, ""))
 
 
@@ -188,7 +196,55 @@ def test_groups_of_several_and_classes_with_fewer_groups_than_folds_are_counted(
 
 
 def test_class_that_nobody_has_is_found(audit):
-    assert audit("0.png,1,1 3", "1.png,1,2 1")["class 2: fewer groups than folds"] == (0, "")
+    found = audit("0.png,1,1 3", "1.png,1,2 1")
+    assert found["class 2: not in the training part"] == (1, "")
+    assert "no image shows bar 2" in audit.meanings["class 2: not in the training part"]
+    assert "class 2: fewer groups than folds" not in found
+
+
+def test_rows_of_one_class_and_words_for_no_runs_are_counted(audit):
+    found = audit(
+        *GOOD, "1.png,1,9 1", "1.png,1,12 1", "0.png,2,-1", "3.png,1,NaN", "3.png,1,", "gone.png,1,-1"
+    )
+    assert found[JOINED] == (5, "1.png / 3.png")
+    assert [row[:3] for row in rows_of(audit, JOINED)] == [("train", "1.png", 3), ("train", "3.png", 2)]
+    assert found[WORDS] == (3, "0.png / 3.png / gone.png")
+    assert found[EMPTY] == (4, "0.png / 3.png / gone.png")
+
+
+def test_names_of_train_csv_are_those_of_the_files(audit):
+    rows = [row.replace(".png", "") for row in GOOD]
+    assert audit(*rows)[FILES] == audit(*rows)[GONE] == (0, "")
+
+
+def test_files_that_no_step_reads_are_found(audit):
+    (audit.train / "lot 7").mkdir()
+    shutil.copy(audit.train / "0.png", audit.train / "lot 7" / "4.png")
+    for path in (audit.train / "5.heic", audit.test / "notes.txt", audit.train / "._0.png"):
+        path.touch()
+    found = audit(*GOOD)
+    assert found[BELOW] == (1, "lot 7/4.png")
+    assert found[OTHERS] == (2, "5.heic / test_images/notes.txt")
+    assert rows_of(audit, OTHERS)[0] == ("train", "5.heic", ".heic", "")
+
+
+def test_test_images_that_the_sample_lacks_are_found_and_its_images_must_be_there(audit):
+    sample = audit.folder / "sample_submission.csv"
+    sample.write_text("ImageId_ClassId,EncodedPixels\n11_1,1 1\n11_2,1 1\n")
+    assert audit(*GOOD)[UNASKED] == (1, "test_images/10.png")
+    sample.write_text("ImageId_ClassId,EncodedPixels\n12.png_1,1 1\n")
+    with pytest.raises(SubmissionError, match=r"row 2: test_images has no '12\.png'"):
+        audit(*GOOD)
+
+
+def test_an_image_may_have_the_name_of_a_test_image(audit):
+    write_image(audit.test / "0.png", texture(20))
+    (audit.folder / "solution.csv").write_text(
+        "ImageId,ClassId,EncodedPixels\n0.png,1,1 3\n10.png,2,5 1\n11.png,2,5 1\n"
+    )
+    found = audit(*GOOD)
+    assert (found[COPIES], found[LEAKED]) == ((0, ""), (0, ""))
+    assert rows_of(audit, REUSED)[:2] == [("train", "0.png", 1, "0.png"), ("test", "0.png", 1, "0.png")]
 
 
 def test_what_the_adapter_saw_stands_there_with_its_zeros(audit):

@@ -1,5 +1,6 @@
 """Scans and groups, on drawn textures whose duplicates are known."""
 
+import re
 import shutil
 
 import numpy as np
@@ -7,7 +8,14 @@ import pandas as pd
 import pytest
 
 from defectmill.curation import duplicates
-from defectmill.curation.duplicates import Scan, find_groups, fingerprint, nearest_neighbours, scan_images
+from defectmill.curation.duplicates import (
+    Scan,
+    find_groups,
+    fingerprint,
+    nearest_neighbours,
+    refuse_one_group,
+    scan_images,
+)
 from defectmill.files import DefectmillError
 from defectmill.images import ImageError, write_image
 from fake_competition import make_info
@@ -180,3 +188,37 @@ def test_pair_of_two_images_alone_is_listed():
     images = pd.DataFrame({"ImageId": ["a.png", "b.png"], "group": [0, 1]})
     fingerprints = np.stack([fingerprint(texture(n)[:, :, None]) for n in (1, 2)])
     assert duplicates.pairs_at_threshold(images, fingerprints, make_info())["side"].tolist() == ["apart"]
+
+
+def one_group(folder, ids, **changes) -> None:
+    scan, info = scan_images(folder, ids), make_info().model_copy(update=changes)
+    refuse_one_group(find_groups(scan, info), scan, info)
+
+
+def test_pictures_of_one_background_are_refused_with_the_setting_that_keeps_them_apart(tmp_path):
+    part, images = texture(1, (64, 80)).astype(int), {}
+    for n in range(5):
+        image = part + np.random.default_rng(n).normal(0, 6, part.shape)
+        image[10:20, 10 + n : 20 + n] = 20
+        images[f"p{n}"] = image.clip(0, 255).astype(np.uint8)
+    ids = write_all(tmp_path, **images)
+    shutil.copy(tmp_path / "p0.png", tmp_path / "copy.png")
+    with pytest.raises(DefectmillError, match="fake: all 6 images count as one part") as caught:
+        one_group(tmp_path, [*ids, "copy.png"])
+    low, high, joins = (float(n) for n in re.findall(r"0\.\d+", str(caught.value)))
+    assert joins == 0.9 < low <= high < 1
+    assert "\n" not in str(caught.value)
+    one_group(tmp_path, ids, near_duplicate=high + 0.001)
+    write_all(tmp_path, other=texture(2))
+    one_group(tmp_path, [*ids, "other.png"])
+
+
+def test_names_or_copies_that_join_all_images_are_named(tmp_path):
+    ids = write_all(tmp_path, a_1=texture(1), a_2=texture(2))
+    with pytest.raises(DefectmillError, match=re.escape("all 2 images count as one part")) as caught:
+        one_group(tmp_path, ids, group_pattern="^(a)_")
+    assert "(group_pattern '^(a)_' joins them): nothing is left to validate on" in str(caught.value)
+    shutil.copy(tmp_path / "a_1.png", tmp_path / "b.png")
+    for some, why in ((["a_1.png", "b.png"], r"split \(of equal bytes\): no"), (["b.png"], "split: no")):
+        with pytest.raises(DefectmillError, match=why):
+            one_group(tmp_path, some)

@@ -49,9 +49,16 @@ def test_seed_alone_decides():
     assert (first != assign_folds(images, 4, seed=2)).any()
 
 
-def test_clean_dataset_is_split_too():
-    images = image_table(6).assign(classes="")
-    assert sorted(np.bincount(assign_folds(images, 3, seed=0))) == [6, 6, 6]
+def test_images_without_any_defect_are_refused():
+    with pytest.raises(DefectmillError, match="none of 18 images has a defect: there is nothing to learn"):
+        assign_folds(image_table(6).assign(classes=""), 3, seed=0)
+
+
+def test_a_dataset_of_few_defects_is_split_and_some_folds_have_none():
+    images = image_table(6).assign(classes=["1"] + [""] * 8 + ["1"] + [""] * 8)
+    folds = assign_folds(images, 3, seed=0)
+    assert sorted(np.bincount(folds)) == [6, 6, 6]
+    assert images.groupby(folds)["classes"].max().tolist().count("") == 1
 
 
 def test_few_images_of_many_kinds_are_split_too():
@@ -70,8 +77,13 @@ def test_the_only_group_of_a_class_always_trains():
 
 
 def test_fewer_groups_than_folds_is_refused():
-    with pytest.raises(DefectmillError, match=re.escape("4 folds need as many groups; there are 3")):
+    said = "4 folds need as many groups; there are 3: lower labels.n_folds to 3"
+    with pytest.raises(DefectmillError, match=re.escape(said)):
         assign_folds(image_table(3), 4, seed=0)
+    with pytest.raises(
+        DefectmillError, match="2 folds need as many groups; there are 1: more parts are needed"
+    ):
+        assign_folds(image_table(1), 2, seed=0)
 
 
 def test_pseudo_labels_and_their_copies_always_train_and_the_other_folds_are_as_without_them():
@@ -89,7 +101,7 @@ def test_pseudo_labels_and_their_copies_always_train_and_the_other_folds_are_as_
 
 
 def test_a_name_that_only_holds_the_word_gets_a_fold():
-    images = image_table(6).assign(classes="")
+    images = image_table(6).assign(classes="1")
     renamed = images.assign(ImageId=[f"my_pseudo__{n}.png" for n in range(18)])
     np.testing.assert_array_equal(assign_folds(renamed, 3, seed=0), assign_folds(images, 3, seed=0))
 

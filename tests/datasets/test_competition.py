@@ -1,7 +1,9 @@
 """The competition folder that is written of pictures drawn by hand."""
 
 import json
+import re
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,10 +13,11 @@ from defectmill.labels import split_image_class
 from fake_competition import make_info
 
 IMAGE, CLEAN = np.arange(28, dtype=np.uint8).reshape(4, 7), np.zeros((4, 7, 2), np.uint8)
+DEFECT = np.pad(np.ones((1, 3, 1), np.uint8), ((1, 2), (2, 2), (0, 1)))  # of class 1
 
 
 def test_issues_are_counted_and_named_in_the_notes(root):
-    pictures = [Picture(f"{n}.png", IMAGE, CLEAN, "train", {"specks": n} if n else {}) for n in range(8)]
+    pictures = [Picture(f"{n}.png", IMAGE, DEFECT, "train", {"specks": n} if n else {}) for n in range(8)]
     write_competition(pictures, make_info("fake"), root / "input" / "fake")
     notes = json.loads((root / "input" / "fake" / "dataset.json").read_text())["notes"]
     assert notes == ["specks: 28, in 7 images (1.png, 2.png, 3.png, 4.png, 5.png, ...)"]
@@ -22,8 +25,8 @@ def test_issues_are_counted_and_named_in_the_notes(root):
 
 def test_issues_are_listed_by_image_with_those_that_were_not_found(root):
     pictures = [
-        Picture("a.png", IMAGE, CLEAN, "train", {"specks, rubbed out": 3, "holes": 0}, {2: (9, 4)}),
-        Picture("b.png", IMAGE, CLEAN, "train", {"specks, rubbed out": 0}, {2: (3, 2), 1: (5, 5)}),
+        Picture("a.png", IMAGE, DEFECT, "train", {"specks, rubbed out": 3, "holes": 0}, {2: (9, 4)}),
+        Picture("b.png", IMAGE, DEFECT, "train", {"specks, rubbed out": 0}, {2: (3, 2), 1: (5, 5)}),
         Picture("c.png", IMAGE, None),
     ]
     write_competition(pictures, make_info("fake"), root / "input" / "fake")
@@ -40,7 +43,7 @@ def test_issues_are_listed_by_image_with_those_that_were_not_found(root):
 
 def test_failure_half_way_leaves_the_older_folder_whole(root):
     folder = root / "input" / "fake"
-    good = [Picture("a.png", IMAGE, CLEAN, "train"), Picture("b.png", IMAGE, CLEAN, "test")]
+    good = [Picture("a.png", IMAGE, DEFECT, "train"), Picture("b.png", IMAGE, CLEAN, "test")]
     write_competition(good, make_info(), folder)
     before = sorted(p.name for p in folder.rglob("*"))
 
@@ -71,7 +74,7 @@ def test_given_parts_and_drawn_images_are_kept(root):
 
 
 def test_two_images_of_one_name_are_refused(root):
-    picture = Picture("a.png", IMAGE, CLEAN, "train")
+    picture = Picture("a.png", IMAGE, DEFECT, "train")
     with pytest.raises(DatasetError, match=r"two images are called a\.png"):
         write_competition([picture, picture], make_info(), root / "input" / "fake")
     assert not (root / "input" / "fake").exists()
@@ -83,6 +86,44 @@ def test_no_images_at_all_is_refused(root):
 
 
 def test_a_part_for_some_images_only_is_refused(root):
-    pictures = [Picture("a.png", IMAGE, CLEAN, "train"), Picture("b.png", IMAGE, CLEAN)]
+    pictures = [Picture("a.png", IMAGE, DEFECT, "train"), Picture("b.png", IMAGE, CLEAN)]
     with pytest.raises(DatasetError, match=r"b\.png has no part .* though other images have one"):
         write_competition(pictures, make_info(), root / "input" / "fake")
+
+
+def test_a_dataset_without_one_defect_is_refused(root):
+    pictures = [Picture(f"{n}.png", IMAGE, CLEAN) for n in range(3)]
+    with pytest.raises(DatasetError, match="fake: none of 3 images has a defect"):
+        write_competition(pictures, make_info("fake"), root / "input" / "fake")
+    assert not (root / "input" / "fake").exists()
+
+
+@pytest.mark.parametrize(("clean", "is_refused"), [(1, False), (0, True)])
+def test_a_class_that_covers_nearly_everything_is_refused(root, clean, is_refused):
+    full = np.zeros((4, 7, 2), np.uint8)
+    full[..., 1] = 1
+    pictures = [Picture(f"{n}.png", IMAGE, full, "train") for n in range(8)]
+    pictures += [Picture("clean.png", IMAGE, CLEAN, "train")] * clean
+    if not is_refused:
+        write_competition(pictures, make_info("fake"), root / "input" / "fake")
+        return
+    message = "class 'bar 2' covers 100.0% of all pixels: is it the background, or are the masks inverted?"
+    with pytest.raises(DatasetError, match=re.escape(message)):
+        write_competition(pictures, make_info("fake"), root / "input" / "fake")
+
+
+def test_images_of_12_bits_in_files_of_16_are_brought_to_8_by_one_depth(root, tmp_path):
+    for name, brightest in (("dark", 1000), ("light", 4095)):
+        image = np.zeros((4, 7), np.uint16)
+        image[1, 2] = brightest
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    pictures = [
+        Picture(f"{name}.png", tmp_path / f"{name}.png", DEFECT, "train") for name in ("dark", "light")
+    ]
+    folder = root / "input" / "fake"
+    write_competition(pictures, make_info("fake"), folder)
+    levels = [cv2.imread(str(folder / "train_images" / f"{n}.png"), -1).max() for n in ("dark", "light")]
+    assert levels == [1000 >> 4, 255]
+    info = json.loads((folder / "dataset.json").read_text())
+    assert info["bits"] == 12
+    assert info["notes"] == ["images of over 8 bits a channel, read as 12 bits: 2"]

@@ -4,10 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from defectmill.dataset_info import builtin_datasets
 from defectmill.datasets.competition import DatasetError
-from defectmill.datasets.folder import EMPTY, OFF, REFUSED, RIM, pair_files, read_raw, undo_rims
+from defectmill.datasets.folder import APPLIED, EMPTY, IGNORED, REFUSED, UNMASKED, pair_files, read_raw
+from defectmill.formats.masks import OFF, RIMS
+from defectmill.formats.shapes import FormatError
 from defectmill.images import write_image
 from fake_raw import SHAPE, add_pair, colour_mask
 
@@ -38,7 +41,7 @@ def test_orphans_are_counted_and_the_first_five_named(tmp_path):
     [((48, 72), ", at 2 times its scale: resize it"), ((12, 18), ", at 0.5 times"), ((36, 24), "$")],
 )
 def test_mask_of_another_size_is_refused_with_its_scale(tmp_path, shape, hint):
-    add_pair(tmp_path, "a.png", np.zeros(shape, np.uint8))
+    add_pair(tmp_path, "a.png", np.eye(*shape, dtype=np.uint8) * 3)
     with pytest.raises(DatasetError, match=re.escape(f"{shape} for an image of (24, 36)") + hint):
         list(read_raw(tmp_path, TILE))
 
@@ -61,7 +64,9 @@ def test_another_palette_is_refused_with_its_share(tmp_path):
     mask = np.zeros((*SHAPE, 3), np.uint8)
     mask[: SHAPE[0] // 2] = (17, 99, 3)
     add_pair(tmp_path, "a.png", mask)
-    with pytest.raises(DatasetError, match=r"a\.png: 50\.0% of its pixels have a colour .* mvtec-tile \[\(0"):
+    with pytest.raises(
+        FormatError, match=r"mvtec-tile: 1 masks .*\(17, 99, 3\).*: the classes are of the colours"
+    ):
         list(read_raw(tmp_path, TILE))
 
 
@@ -71,7 +76,7 @@ def test_colour_folders_give_classes_and_count_what_is_off_the_palette(tmp_path)
     add_pair(tmp_path, "rough_1.png", mask)
     (picture,) = read_raw(tmp_path, TILE)
     assert picture.masks.sum(axis=(0, 1)).tolist() == [0, 0, 0, 0, 7]
-    assert picture.issues == {**REFUSED, OFF: 1}
+    assert picture.issues == {**REFUSED, UNMASKED: 0, OFF: 1, RIMS: 0}
 
 
 def test_flexunet_folders_keep_their_test_part_and_train_on_the_rest(tmp_path):
@@ -97,16 +102,6 @@ def draw_rims() -> np.ndarray:
     return (numbers[..., None] == [1, 2, 3]).astype(np.uint8)
 
 
-def test_rims_of_interpolated_class_numbers_are_undone():
-    mended, n = undo_rims(draw_rims())
-    assert n == 2 * 2 * 34 + 2 * 2 * 20
-    assert mended.sum(axis=(0, 1)).tolist()[:2] == [4, 0]
-    assert mended[36, 5:9, 0].all()
-    assert mended[10:30, 20:50, 2].all()
-    assert 600 < mended[..., 2].sum() < 800
-    np.testing.assert_array_equal(undo_rims(mended.copy())[0], mended)
-
-
 @pytest.mark.parametrize(("dataset", "areas"), [("aluminum", [4, 0, 704]), ("mvtec-tile", [140, 80, 600])])
 def test_rims_are_undone_and_counted_where_the_dataset_says_so(tmp_path, dataset, areas):
     info = builtin_datasets()[dataset]
@@ -115,7 +110,7 @@ def test_rims_are_undone_and_counted_where_the_dataset_says_so(tmp_path, dataset
     write_image(tmp_path / "images/a.png", mask[..., 0])
     (picture,) = read_raw(tmp_path, info)
     assert picture.masks.sum(axis=(0, 1)).tolist()[:3] == areas
-    assert picture.issues.get(RIM, 0) == 216 * info.undo_rims
+    assert picture.issues[RIMS] == 216 * info.undo_rims
 
 
 @pytest.mark.parametrize("inside", ["tile", "."])
@@ -154,3 +149,61 @@ def test_distorted_copies_of_one_tile_are_one_group():
     parts = [re.search(TILE.group_pattern, name)[1] for name in names]
     assert parts[0] == parts[1]
     assert len(set(parts)) == 5
+
+
+def test_images_of_one_name_in_two_parts_get_their_folders_before_it(tmp_path):
+    for number, part in enumerate(("train", "test")):
+        add_pair(tmp_path / part, "0.png", colour_mask(), number)
+    add_pair(tmp_path / "train", "1.png", colour_mask(), 3)
+    ids = [picture.image_id for picture in read_raw(tmp_path, TILE)]
+    assert sorted(ids) == ["1.png", "test_images_0.png", "train_images_0.png"]
+
+
+@pytest.mark.parametrize(("way_out", "masks"), [("clean", 0), ("left out", None)])
+def test_an_image_without_a_mask_is_what_the_info_says(tmp_path, way_out, masks):
+    add_pair(tmp_path, "0.png", colour_mask())
+    add_pair(tmp_path, "1.png", None, 1)
+    with pytest.raises(DatasetError, match=r'1\.png: has no mask; .*"without_mask": "clean" or "left out"'):
+        list(read_raw(tmp_path, TILE))
+    _, other = read_raw(tmp_path, TILE.model_copy(update={"without_mask": way_out}))
+    assert other.image_id == "1.png"
+    assert (other.masks if masks is None else int(other.masks.sum())) == masks
+
+
+def test_instances_in_files_of_their_own_become_one_mask(tmp_path):
+    info = TILE.model_copy(update={"classes": TILE.classes[:1]})
+    second = np.zeros(SHAPE, np.uint8)
+    second[20, 1:5] = 255
+    add_pair(tmp_path, "0.png", colour_mask((255, 255, 255)), 0, "0_1.png")
+    add_pair(tmp_path, "0.png", second, 0, "0_2.png")
+    (picture,) = read_raw(tmp_path, info)
+    assert picture.masks.sum() == 6 + 4
+
+
+def test_files_of_one_class_each_go_to_its_channel_and_unknown_ones_are_refused(tmp_path):
+    add_pair(tmp_path, "0.png", colour_mask((255, 255, 255)), 0, "0_oil.png")
+    add_pair(tmp_path, "0.png", colour_mask((255, 255, 255)), 0, "0_rough_mask.png")
+    (picture,) = read_raw(tmp_path, TILE)
+    assert picture.masks.sum(axis=(0, 1)).tolist() == [0, 0, 0, 6, 6]
+    add_pair(tmp_path, "0.png", colour_mask((255, 255, 255)), 0, "0_rust.png")
+    with pytest.raises(DatasetError, match="masks of 'rust', which is no class; there are"):
+        list(read_raw(tmp_path, TILE))
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_mask_finds_the_pixels_that_it_was_drawn_on(tmp_path, upright):
+    add_pair(tmp_path, "0.png", colour_mask())
+    pixels = np.arange(SHAPE[0] * SHAPE[1] * 3, dtype=np.uint32).reshape(*SHAPE, 3).astype(np.uint8)
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "images" / "0.png", exif=tag.tobytes())
+    if upright:
+        write_image(tmp_path / "masks" / "0.png", np.rot90(colour_mask(), -1).copy())
+    (picture,) = read_raw(tmp_path, TILE)
+    if upright:
+        assert picture.image.tolist() == np.rot90(pixels, -1).tolist()
+        assert picture.issues[APPLIED] == 1
+    else:
+        assert picture.image == tmp_path / "images" / "0.png"
+        assert picture.issues[IGNORED] == 1
+    assert picture.masks[..., 1].sum() == 6

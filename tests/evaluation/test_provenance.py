@@ -3,10 +3,11 @@
 import json
 import subprocess
 
+import numpy as np
 import pytest
 import yaml
 
-from defectmill.config import load_experiment
+from defectmill.config import ConfigError, load_experiment
 from defectmill.evaluation import provenance
 
 
@@ -29,7 +30,10 @@ def test_hash_tells_names_and_contents(tmp_path, linked):
     changed = provenance.hash_folder(folder)
     picture.write_bytes(b"2")
     picture.rename(far / "c.png")
-    assert len({known, changed, provenance.hash_folder(folder)}) == 3
+    renamed = provenance.hash_folder(folder)
+    assert len({known, changed, renamed}) == 3
+    (folder / ".raw.json").write_text("where it came from")
+    assert provenance.hash_folder(folder) == renamed
 
 
 def test_commit_says_when_the_code_was_changed_since(root, monkeypatch):
@@ -78,7 +82,19 @@ def folds(root):
     for name in ("images.csv", "labels.csv", "test_images.csv"):
         (run.output / name).write_text("ImageId,fold\na,0\n")
     (run.input / "solution.csv").write_text("b")
+    write_digests(run)
     return run
+
+
+def write_digests(run, train="1", test="2"):
+    """As 02 writes scans.npz, one image a part."""
+    parts = {"train": ("a", train), "test": ("b", test)}
+    columns = {
+        f"{p} {c}": [v]
+        for p, values in parts.items()
+        for c, v in zip(("ImageId", "digest"), values, strict=True)
+    }
+    np.savez(run.output / "scans.npz", **columns)
 
 
 def hashes(run, **settings) -> dict[str, str]:
@@ -109,6 +125,47 @@ def test_a_network_is_trained_again_where_what_it_comes_from_changed(folds):
     assert not set(hashes(folds).values()) & set(now.values())
 
 
+def test_a_network_is_trained_again_where_pictures_changed_that_it_learns_from(folds):
+    before = hashes(folds)
+    write_digests(folds, train="3")
+    assert not set(hashes(folds).values()) & set(before.values())
+    # Only a last fit learns from the test part, and only where its labels are at hand.
+    write_digests(folds, test="3")
+    now = hashes(folds)
+    assert {name for name in before if now[name] != before[name]} == {"last"}
+    (folds.input / "solution.csv").unlink()
+    without = hashes(folds)
+    write_digests(folds, test="4")
+    assert hashes(folds) == without
+    (folds.output / "scans.npz").unlink()
+    with pytest.raises(ConfigError, match=r"scans\.npz is missing: `make labels EXPERIMENT=folds`"):
+        hashes(folds)
+
+
+def test_what_is_logged_beside_a_training_trains_nothing_again(folds):
+    training = folds.training.model_copy(update={"tensorboard": True})
+    run, logged = (
+        r.model_copy(update={"network": "last"})
+        for r in (folds, folds.model_copy(update={"training": training}))
+    )
+    assert provenance.hash_training(run) == provenance.hash_training(logged)
+
+
+def test_a_step_is_the_same_while_settings_and_sources_are(folds):
+    (folds.input / "sample.csv").write_text("1")
+    sources = ["output/folds/labels.csv", "input/sample/sample.csv"]
+    known = provenance.hash_step(folds, sources)
+    assert provenance.hash_step(folds, [*sources[::-1], "FORCE"]) == known
+    assert provenance.hash_step(load_experiment("folds", {"about": "words"}), sources) == known
+    other = load_experiment("folds", {"predict.objective": "dice"})
+    assert len({known, provenance.hash_step(other, sources), provenance.hash_step(folds, sources[:1])}) == 3
+    (folds.output / "fold_1").mkdir()
+    (folds.output / "fold_1" / "model.keras").write_text("weights")
+    trained = provenance.hash_step(folds, sources)
+    (folds.input / "sample.csv").write_text("2")
+    assert len({known, trained, provenance.hash_step(folds, sources)}) == 3
+
+
 def test_a_last_fit_that_goes_on_from_a_fold_changes_with_it(folds):
     warm = hashes(folds, **{"training.warm_start": True})
     assert warm["fold_0"] == hashes(folds)["fold_0"]
@@ -120,6 +177,7 @@ def test_an_arm_that_trains_alike_has_the_same_hash(folds):
     arm.output.mkdir(parents=True)
     for name in ("images.csv", "labels.csv"):
         (arm.output / name).write_text("ImageId,fold\na,0\n")
+    write_digests(arm)
     one, other = (run.model_copy(update={"network": "fold_0"}) for run in (folds, arm))
     assert provenance.hash_training(one) == provenance.hash_training(other)
 
@@ -130,4 +188,43 @@ def test_the_report_tells_what_each_network_learned_from(folds):
     assert provenance.describe_networks(folds) == (
         "fold_0 learned from 3 images, 2 left out; last learned from 9 images, 0 left out; "
         "the test part is predicted by fold_0, fold_1, make infer by last"
+    )
+
+
+def test_few_steps_and_rates_that_never_come_down_are_doubted(root):
+    (root / "notebooks" / "experiments" / "e.yml").write_text("dataset: sample\n")
+
+    def judge(steps, **settings):
+        return provenance.judge_training(load_experiment("e", settings), steps)
+
+    (said,) = judge(199)
+    assert said == (
+        "199 training steps teach an untrained network next to nothing; give 200 or more: raise "
+        "training.epochs or training.steps, or ask make plan"
+    )
+    encoder = {"model": {"name": "encoder_unet"}}
+    assert judge(200) == judge(100, **encoder) == []
+    assert "99 training steps teach a pretrained network" in judge(99, **encoder)[0]
+    assert len(judge(100, model={"name": "encoder_unet", "pretrained": False})) == 1
+    assert judge(100, model={"name": "backbone_unet", "weights": "own.h5"}) == []
+    cosine = {"training.schedule": {"name": "cosine", "warmup_steps": 300}}
+    (said,) = judge(300, **cosine)
+    assert said == "the learning rate climbs to the end: training.schedule.warmup_steps=300 of 300"
+    assert judge(301, **cosine) == []
+    (said,) = judge(100, model={"name": "encoder_unet", "thaw_step": 100})
+    assert said == "the encoder never learns: model.thaw_step=100 of 100 training steps"
+    random = {"name": "backbone_unet", "frozen": True}
+    assert judge(200, model=random) == [
+        "model.frozen keeps weights that are random: nothing has trained them"
+    ]
+    assert judge(200, model={**random, "weights": "own.h5"}) == []
+
+
+def test_a_last_fit_that_goes_on_from_a_fold_has_learned_something(root):
+    settings = "last_fit: 1, warm_start: true, schedule: {name: cosine}"
+    (root / "notebooks" / "experiments" / "e.yml").write_text(f"dataset: sample\ntraining: {{{settings}}}\n")
+    assert provenance.is_pretrained(load_experiment("e", {"network": "last"}))
+    assert not provenance.is_pretrained(load_experiment("e", {"network": "fold_0"}))
+    assert not provenance.is_pretrained(
+        load_experiment("e", {"network": "last", "training.warm_start": False})
     )

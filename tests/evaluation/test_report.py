@@ -125,8 +125,8 @@ def test_figures_are_named_and_follow_the_colours_of_the_page(run):
     assert not [text for text in (*report.COLOURS, "date") if text in drawn]
 
 
-def test_headline_has_numbers_and_intervals(metrics):
-    text = Page(report.show_headline(metrics, "test part", IMAGES).data).text
+def test_headline_has_numbers_and_intervals(run, metrics):
+    text = Page(report.show_headline(run, metrics, "test part", IMAGES).data).text
     low, high = pick(metrics, "score")[["low", "high"]]
     shown = [f"{4 / 6:.4f}", f"95 % interval {low:.4f} to {high:.4f}", "+0.0000", "0.667"]
     for number in [*shown, "Measured on the test part: 3 images in 3 groups."]:
@@ -137,10 +137,20 @@ def test_headline_has_numbers_and_intervals(metrics):
     ("lost", "told"),
     [("value", "no defect in the truth: nothing to measure"), ("low", "one group: no interval")],
 )
-def test_what_was_not_measured_is_told(metrics, lost, told):
-    html = report.show_headline(metrics.assign(**{lost: np.nan}), "test part", IMAGES.assign(group=0))
+def test_what_was_not_measured_is_told(run, metrics, lost, told):
+    lacking = metrics.assign(**{lost: np.nan})
+    html = report.show_headline(run, lacking, "test part", IMAGES.assign(group=0))
     assert html.data.count(told) == 4
     assert "3 images in 1 group." in html.data
+
+
+def test_a_score_that_is_not_above_the_floor_is_told_above_all(run, metrics):
+    html = report.show_headline(run, metrics, "test part", IMAGES).data
+    told = "Warning: finds nothing useful yet: score 0.6667 is not above 0.6667, the score of an empty"
+    assert Page(html).text.strip().startswith(told)
+    better = metrics["value"].where(metrics["metric"] != "score", 0.8)
+    html = report.show_headline(run, metrics.assign(value=better), "test part", IMAGES).data
+    assert "Warning" not in html
 
 
 def test_table_of_classes_has_colours_intervals_and_meanings(metrics):

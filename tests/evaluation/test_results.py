@@ -1,6 +1,7 @@
 """The summary, the list, the index and the README's table, from scores written by hand."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,6 +52,67 @@ def test_summary_tells_score_classes_times_products_and_what_to_try_next(project
         assert line in text, line
 
 
+def warnings_of(name, capsys) -> list[str]:
+    results.print_summary(name)
+    lines = capsys.readouterr().out.splitlines()
+    return [line.removeprefix("WARNING: ") for line in lines if line.startswith("WARNING: ")]
+
+
+@pytest.mark.parametrize(
+    ("model", "ways"),
+    [
+        ("unet", "more training steps, a pretrained encoder, model.name=encoder_unet"),
+        ("encoder_unet", "more training steps"),
+        (
+            "encoder_unet, pretrained: false",
+            "more training steps, a pretrained encoder, model.name=encoder_unet",
+        ),
+    ],
+)
+@pytest.mark.parametrize("score", [0.25, 0.2])
+def test_a_score_that_is_not_above_the_floor_is_told_with_what_to_try(project, capsys, score, model, ways):
+    (project / "notebooks" / "experiments" / "good.yml").write_text(
+        f"dataset: sample\nmodel: {{name: {model}}}\n"
+    )
+    write_scores(project, "good", score)
+    assert warnings_of("good", capsys) == [
+        f"finds nothing useful yet: score {score:.4f} is not above 0.2500, the score of an empty submission; "
+        f"try `make plan EXPERIMENT=good` for settings that fit a time, {ways}"
+    ]
+
+
+def test_a_score_above_the_floor_is_no_warning(project, capsys):
+    write_scores(project, "good", 0.2501)
+    assert warnings_of("good", capsys) == []
+
+
+def test_a_class_that_is_predicted_nowhere_in_validation_is_told(project, capsys):
+    write_scores(project, "good", 0.9)
+    (project / "output" / "good" / "evaluation.csv").write_text(
+        "class,metric,value,low,high\n"
+        "all classes,precision,,,\nall classes,recall,0.2,,\n"
+        "NA,precision,,,\nNA,recall,0.0,,\n"
+        "found,precision,0.0,,\nfound,recall,0.0,,\n"
+        "absent,precision,,,\nabsent,recall,,,\n"
+    )
+    assert warnings_of("good", capsys) == [
+        "NA is predicted nowhere in the validation images, though they show it",
+        "absent is predicted nowhere in the validation images, and none of them shows it",
+    ]
+
+
+def test_networks_that_trained_too_few_steps_are_told(project, capsys):
+    write_scores(project, "good", 0.9)
+    notes = {"fold_0": {"steps": 199}, "fold_1": {"steps": 200}, "old": {}}
+    (project / "output" / "good" / "networks.json").write_text(json.dumps(notes))
+    (said,) = warnings_of("good", capsys)
+    assert said.startswith("network fold_0 of good: 199 training steps teach an untrained network next to")
+    # An ensemble tells of its members.
+    (project / "notebooks" / "experiments" / "the-best.yml").write_text("dataset: sample\nmembers: [good]\n")
+    write_scores(project, "the-best", 0.9)
+    assert warnings_of("the-best", capsys) == [said]
+
+
 def test_list_has_every_experiment_with_its_last_score(project, capsys):
     write_scores(project, "good", 0.8765)
     results.print_list()
@@ -73,6 +135,36 @@ def test_index_links_to_the_reports_beside_it_largest_gain_first(project):
     for shown in ("0.8765", "0.5000 to 0.9500", "80 images, 40 groups", "Drawn rolled steel", ">8</td>"):
         assert shown in page
     assert "sample/report.html" not in page
+
+
+def test_index_shows_several_runs_of_an_experiment_side_by_side_with_their_curves(project):
+    write_scores(project, "good", 0.8765)
+    folders = [project / "output" / "good" / "runs" / name for name in ("1-as-the-file", "2-epochs-7")]
+    first, second = (
+        SimpleNamespace(
+            folder=folder,
+            said=f"<{folder.name}>",
+            date="2026-01-02 03:04",
+            minutes=5,
+            score=0.5,
+            micro_dice=dice,
+            is_current=dice is None,
+            curves=[folder / "curves.png", folder / "fold_1" / "curves.png"],
+        )
+        for folder, dice in zip(folders, (0.25, None), strict=True)
+    )
+    page = results.write_site({"good": [first, second], "sample": [first]}).read_text()
+    assert "Runs of good" in page
+    assert "Runs of sample" not in page  # one run is compared with nothing
+    for folder, dice in (("1-as-the-file", "0.250"), ("2-epochs-7", "none")):
+        assert f'<a href="good/runs/{folder}/report.html">{folder}</a>' in page
+        assert (
+            f'<img src="good/runs/{folder}/fold_1/curves.png" alt="Learning curves of {folder}, fold_1"'
+            in page
+        )
+        assert f"&lt;{folder}&gt;" in page
+        assert f"micro Dice <b>{dice}</b>" in page
+    assert page.count("(the current one)") == 1
 
 
 def test_nothing_run_is_told_with_what_to_do(project):

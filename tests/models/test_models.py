@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from defectmill.config import ConfigError, load_experiment
-from defectmill.models import build_model, list_layers, load_model, load_networks
+from defectmill.models import build_model, find_broken_weight, list_layers, load_model, load_networks
 from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
+from defectmill.models.layers import normalize
 from defectmill.models.pretrained import encoder_weights
 from defectmill.models.unet import build_unet
 from defectmill.settings import EncoderUnetSettings, FlexunetSettings, UnetSettings
@@ -151,27 +152,6 @@ def test_classes_come_from_the_dataset_and_weights_from_the_seed():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(
-    ("settings", "offence"),
-    [
-        ({"name": "unet", "widths": [4, 6], "up_widths": [8, 4]}, "2 widths need 1 up_widths"),
-        ({"name": "flexunet", "dropout": 0.15}, "dropout 0.15 is 1.05 at level 7"),
-        ({"name": "encoder_unet", "up_widths": [8, 8]}, "2 up_widths; encoder_unet needs 4 or 5"),
-        ({"name": "backbone_unet", "backbone": "MobileNetV9"}, "no model.backbone 'MobileNetV9'"),
-    ],
-)
-def test_settings_that_do_not_fit_name_the_experiment(settings, offence):
-    with pytest.raises(ConfigError, match=f"sample: {offence}"):
-        build_model(load_experiment("sample", {"model": settings}))
-
-
-def test_a_multiclass_head_is_refused_where_classes_may_overlap():
-    run = load_experiment("sample", {"model": {"name": "unet", "head": "multiclass"}})
-    run = run.model_copy(update={"info": run.info.model_copy(update={"exclusive": False})})
-    with pytest.raises(ConfigError, match=r"sample: classes may overlap; set model\.head=multilabel"):
-        build_model(run)
-
-
 def test_a_saved_model_loads_in_a_process_that_built_none_and_predicts_the_same(tmp_path):
     model = build_unet(TINY.model_copy(update={"head": "multiclass"}), 2, 1)
     model.save(tmp_path / "model.keras")
@@ -191,6 +171,28 @@ def test_a_missing_or_broken_model_is_named(tmp_path):
     for name in ("missing.keras", "broken.keras"):
         with pytest.raises(ConfigError, match=name):
             load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_a_model_whose_weights_are_not_finite_is_refused(tmp_path, bad):
+    model = build_unet(TINY, 2, 1)
+    kernel = model.get_layer("logits").kernel
+    kernel.assign(np.where(np.arange(8).reshape(kernel.shape) < 3, bad, 0))
+    model.save(tmp_path / "broken.keras")
+    with pytest.raises(
+        ConfigError, match=r"broken\.keras: .*nan or inf, first logits/kernel \(3 of 8 values\)"
+    ):
+        load_model(tmp_path / "broken.keras")
+    kernel.assign(np.zeros(kernel.shape))
+    model.save(tmp_path / "mended.keras")
+    assert find_broken_weight(load_model(tmp_path / "mended.keras")) == ""
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 1), (12, 1), (16, 2), (28, 2), (44, 4), (13, 1)])
+def test_groups_of_eight_channels_or_the_next_number_that_divides(channels, groups):
+    inputs = keras.Input((4, 6, channels))
+    model = keras.Model(inputs, normalize(inputs, "group"))
+    assert model.layers[-1].groups == groups
 
 
 @pytest.fixture
@@ -217,6 +219,7 @@ def levels(run, task) -> list[float]:
 
 def test_folds_predict_the_test_part_whose_labels_are_known_and_the_last_fit_all_else(networks):
     assert levels(networks, "fold_1") == [0.2]
+    assert [run.network for run, _ in load_networks(networks, "test")] == ["fold_0", "fold_1"]
     assert levels(networks, "test") == [0.1, 0.2]
     assert levels(networks, "infer") == [0.3]
     (networks.input / "solution.csv").unlink()

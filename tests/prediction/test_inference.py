@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -6,7 +8,14 @@ from keras import layers
 from defectmill.config import load_experiment
 from defectmill.images import ImageError, write_image
 from defectmill.labels import make_label_table
-from defectmill.prediction.inference import BATCH, MapStore, pair_with_truth, predict_folder, predict_probs
+from defectmill.prediction.inference import (
+    BATCH,
+    MapStore,
+    PredictionError,
+    pair_with_truth,
+    predict_folder,
+    predict_probs,
+)
 
 
 @pytest.fixture
@@ -28,7 +37,8 @@ class Note:
 
 
 def experiment(**overrides):
-    return load_experiment("sample", {"predict.flips": [], **overrides})
+    small = {"model": {"name": "unet", "widths": [4, 8], "up_widths": [4]}}
+    return load_experiment("sample", {"predict.flips": [], **small, **overrides})
 
 
 def test_probabilities_have_the_images_own_size_and_place(brightness):
@@ -102,6 +112,46 @@ def test_an_image_that_cannot_be_read_is_skipped_where_that_is_wanted(brightness
         list(predict_folder([(experiment(), brightness)], tmp_path, ids))
 
 
+@pytest.fixture
+def broken():
+    """A model that gives nan where the image is white, and inf where it is black."""
+    inputs = keras.Input((None, None, 1))
+    return keras.Model(inputs, layers.Lambda(lambda x: x / 255 + 0 / (255 - x) + 1 / x)(inputs))
+
+
+@pytest.mark.parametrize(("grey", "n_broken"), [(255, 2), (0, 3)])
+@pytest.mark.parametrize("tiles", [None, {"shape": [16, 24], "overlap": 6}])
+def test_probabilities_that_are_nan_or_inf_are_no_clean_image(broken, tmp_path, grey, n_broken, tiles):
+    image = np.full((9, 14), 51, np.uint8)
+    image[4, 3 : 3 + n_broken] = grey
+    write_image(tmp_path / "a.png", np.full((9, 14), 51, np.uint8))
+    write_image(tmp_path / "b.png", image)
+    run = experiment(**{"data.scale": 1.0, "predict.tiles": tiles}).model_copy(update={"network": "fold_0"})
+    said = r"\d+ of \d+ probabilities are nan or inf"
+    with pytest.raises(PredictionError, match=said):
+        predict_probs(broken, image[:, :, None], run)
+    skipped = {}
+    maps = predict_folder([(run, broken)], tmp_path, ["a.png", "b.png"], skipped)
+    assert next(maps)[0] == "a.png"
+    with pytest.raises(PredictionError) as caught:
+        next(maps)
+    place = (
+        rf"{re.escape(str(tmp_path))}/b\.png: {said}, by .*/output/sample/model\.keras: look at the image, "
+    )
+    assert re.match(place + "or `make train EXPERIMENT=sample`", str(caught.value))
+    assert skipped == {}
+
+
+def test_one_broken_network_of_several_is_named(brightness, broken, tmp_path):
+    write_image(tmp_path / "a.png", np.full((9, 14), 255, np.uint8))
+    networks = [experiment().model_copy(update={"network": "fold_0"}), experiment()]
+    folds = {"labels.validation_fold": "every", "training.keep": "last"}
+    networks[1] = experiment(**folds).model_copy(update={"network": "fold_3"})
+    pair = [(networks[0], brightness), (networks[1], broken)]
+    with pytest.raises(PredictionError, match=r"by .*/output/sample/fold_3/model\.keras"):
+        list(predict_folder(pair, tmp_path, ["a.png"]))
+
+
 TILED = {"data.scale": 1.0, "predict.tiles": {"shape": [16, 24], "overlap": 6}}
 
 
@@ -137,7 +187,7 @@ def test_a_flexunet_is_shown_a_single_image_twice_and_two_once(tile, flips):
     background = layers.Lambda(lambda x: keras.ops.concatenate([x * 0, x / 255], axis=-1)[..., 2:])
     note = Note(keras.Model(inputs, background(inputs)))
     image = np.random.default_rng(0).integers(0, 256, (16, 32, 3), np.uint8)
-    settings = {"data.shape": [16, 32], "predict.flips": flips}
+    settings = {"data.shape": [16, 32], "model.levels": 3, "predict.flips": flips}
     if tile:
         settings["predict.tiles"] = {"shape": tile, "overlap": 4}
     flexunet = load_experiment("crack-flexunet", settings)

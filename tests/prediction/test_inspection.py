@@ -1,10 +1,9 @@
-"""Inspections: what is refused, what is written, the cells of 06 on a network of one layer; defect tables."""
+"""Inspections: what is listed, refused and written, the cells of 06 on a network of one layer; tables."""
 
 import json
 import re
 from pathlib import Path
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,32 +14,28 @@ from defectmill.config import ConfigError, load_experiment
 from defectmill.images import masks_from_colours, read_image, write_image
 from defectmill.labels import read_labels
 from defectmill.prediction import inspection
-from defectmill.prediction.inspection import COLUMNS, list_defects, summarize_defects
-from defectmill.prediction.postprocess import ClassThreshold
-from defectmill.prediction.thresholds import write_thresholds
+from defectmill.prediction.inspection import (
+    COLUMNS,
+    PICTURE_COLUMNS,
+    PRODUCTS,
+    Listing,
+    list_defects,
+    list_pictures,
+    make_picture_table,
+    name_products,
+    order_pictures,
+    summarize_defects,
+)
 from fake_competition import COLOURS, make_info
-from fake_maps import save_network
+from fake_maps import write_dark_finder
 
 NOTEBOOK = files.ROOT / "notebooks" / "06_infer.ipynb"
 
 
 @pytest.fixture
 def project(root) -> Path:
-    """A project whose model takes dark pixels for class 1 and nothing for class 2."""
-    info = make_info()
-    (root / "input" / "fake").mkdir()
-    (root / "input" / "fake" / "dataset.json").write_text(info.model_dump_json())
-    (root / "notebooks" / "experiments" / "fake.yml").write_text(
-        "dataset: fake\ndata: {scale: 1.0}\npredict: {flips: []}\n"
-    )
-    (root / "output" / "fake").mkdir(parents=True)
-    inputs = keras.Input((None, None, 1))
-    dark = keras.layers.Rescaling(-1 / 255, offset=1.0)(inputs)
-    none = keras.layers.Rescaling(0.0)(inputs)
-    model = keras.Model(inputs, keras.layers.Concatenate()([dark, none]))
-    save_network("fake", model)
-    thresholds = [ClassThreshold(0.5, 0.5, 2), ClassThreshold(0.5, 0.5, 0)]
-    write_thresholds(thresholds, info, root / "output" / "fake" / "thresholds.json")
+    """A project whose model takes dark pixels for class 1 and nothing for class 2, with an empty folder."""
+    write_dark_finder(root)
     (root / "parts").mkdir()
     return root
 
@@ -50,7 +45,7 @@ def draw_part(path: Path, shape: tuple[int, int], *boxes: tuple[slice, slice]) -
     picture = np.full(shape, 255, np.uint8)
     for box in boxes:
         picture[box] = 0
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, picture)
 
 
@@ -70,7 +65,7 @@ def everything(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-TABLES = ["defects.csv", "runs.csv", "skipped.csv"]
+TABLES = ["defects.csv", "index.html", "pictures.csv", "runs.csv"]
 
 
 def test_a_folder_becomes_masks_overlays_and_tables(project, capsys):
@@ -84,8 +79,11 @@ def test_a_folder_becomes_masks_overlays_and_tables(project, capsys):
     products = [part for p in pictures for part in (f"masks/{p}.png", f"overlays/{p}.jpg")]
     assert everything(project / "found") == sorted(f"here/{product}" for product in [*TABLES, *products])
     said = capsys.readouterr().out
-    assert "4 images, 1 of them could not be read" in said
-    assert "2 images with 3 defects" in said
+    assert said.splitlines()[-2:] == [
+        "4 pictures: 1 OK, 2 with defects, 1 unreadable",
+        "whether the pictures are like those of the training is not known: training_statistics.json is "
+        "missing, `make predict EXPERIMENT=fake` writes it",
+    ]
     expected = np.zeros((12, 20), np.uint8)
     expected[2:5, 3:9] = expected[8:10, 15:20] = 1
     drawn, n_off = masks_from_colours(read_image(out / "masks" / "one.png", 3), COLOURS[:2])
@@ -105,9 +103,14 @@ def test_a_folder_becomes_masks_overlays_and_tables(project, capsys):
         ["one.png", 1, "bar 1", 18, 2, 3, 3, 6, 3.0, 5.5, 1.0],
         ["one.png", 1, "bar 1", 10, 8, 15, 2, 5, 8.5, 17.0, 1.0],
     ]
-    (skipped,) = pd.read_csv(out / "skipped.csv").to_numpy().tolist()
-    assert skipped[0] == "broken.png"
-    assert "not a readable image (8 bytes)" in skipped[1]
+    pictures = pd.read_csv(out / "pictures.csv", keep_default_na=False)
+    assert pictures.columns.tolist() == PICTURE_COLUMNS
+    assert pictures.to_numpy().tolist() == [
+        ["TWO.BMP", "defect", "", "bar 1", "9", "7", "3", "4.7619", "1.0", "1", ""],
+        ["broken.png", "unreadable", "not a readable image (8 bytes)", *[""] * 8],
+        ["clean.png", "OK", "", "", "5", "8", "0", "0.0", "0.0", "0", ""],
+        ["one.png", "defect", "", "bar 1", "12", "20", "28", "11.6667", "1.0", "2", ""],
+    ]
 
 
 def test_images_of_one_stem_keep_both_masks(project):
@@ -125,7 +128,7 @@ def test_no_defect_at_all_is_said_and_written(project, capsys, monkeypatch, layo
     (project / "input" / "fake" / "dataset.json").write_text(info.model_dump_json())
     draw_part(project / "parts" / "clean.png", (5, 8))
     run_cells("parts", "found")
-    assert "No defect was found." in capsys.readouterr().out
+    assert "1 picture: 1 OK, 0 with defects\n" in capsys.readouterr().out
     assert len(pd.read_csv(project / "found" / "defects.csv")) == 0
     rows = ["clean.png_1,", "clean.png_2,"] if layout == "2019" else []
     assert (project / "found" / "runs.csv").read_text().splitlines()[1:] == rows
@@ -136,9 +139,10 @@ def test_a_folder_of_broken_images_says_so_of_each(project, capsys):
     for name in ("a.png", "b.jpg"):
         (project / "parts" / name).write_bytes(b"")
     run_cells("parts", "found")
-    assert "2 images, 2 of them could not be read" in capsys.readouterr().out
-    skipped = pd.read_csv(project / "found" / "skipped.csv")
-    assert skipped["ImageId"].tolist() == ["a.png", "b.jpg"]
+    assert "2 pictures: 0 OK, 0 with defects, 2 unreadable" in capsys.readouterr().out
+    pictures = pd.read_csv(project / "found" / "pictures.csv")
+    assert pictures["ImageId"].tolist() == ["a.png", "b.jpg"]
+    assert pictures["verdict"].tolist() == ["unreadable"] * 2
 
 
 def test_a_second_inspection_replaces_the_first_and_leaves_the_rest(project):
@@ -159,10 +163,11 @@ def test_an_inspection_cut_short_leaves_the_last_one_whole_and_nothing_to_the_ne
     before = everything(project / "found")
     draw_part(project / "parts" / "zzz.png", (5, 8))
     with monkeypatch.context() as broken:
-        broken.setattr(inspection, "list_defects", lambda *_: 1 / 0)
+        broken.setattr("defectmill.viz.contact_sheet.render_sheet", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_cells("parts", "found")
     assert everything(project / "found") == before
+    assert (project / "found.part" / "masks" / "zzz.png").is_file()
     (project / "parts" / "old.png").unlink()
     run_cells("parts", "found")
     assert [p.name for p in (project / "found" / "masks").iterdir()] == ["zzz.png"]
@@ -185,9 +190,13 @@ def test_a_missing_product_is_named_with_the_target_that_makes_it(project):
 
 
 def test_folders_without_images_are_refused(project):
-    assert "IMAGES=no" in refuse(project, "no", "found")
-    assert "is no folder" in refuse(project, "no", "found")
-    assert "holds no image" in refuse(project, "parts", "found")
+    assert f"{project / 'no'} is no folder" in refuse(project, "no", "found")
+    (project / "parts" / "inner").mkdir()
+    for name in ("a.heic", "b.heic", "c.NEF", "inner/d.dcm", "notes.txt"):
+        (project / "parts" / name).write_bytes(b"")
+    why = refuse(project, "parts", "found")
+    assert "parts and its folders hold no image (.jpg .jpeg .png" in why
+    assert why.endswith("c.NEF (.nef is not read: save it as .png), ...")
     assert "say IMAGES=" in refuse(project, "", "found")
     assert "say IMAGES=" in refuse(project, "parts", "")
 
@@ -239,9 +248,95 @@ def test_a_folder_of_the_users_is_never_worked_in(project):
 def test_masks_that_no_inspection_wrote_are_never_replaced(project):
     for folder in ("data", "data/masks", "parts"):
         draw_part(project / folder / "a.png", (5, 8))
-    assert "holds masks, which no inspection wrote" in refuse(project, "parts", "data")
-    run_cells("data", "data/inspection")
-    assert (project / "data" / "inspection" / "masks" / "a.png").is_file()
+    (project / "data" / "index.html").write_text("mine")
+    assert "holds masks, index.html, which no inspection wrote" in refuse(project, "parts", "data")
+
+
+def test_a_folder_below_the_images_gets_the_products_and_is_not_read_the_next_time(project):
+    draw_part(project / "data" / "a.png", (5, 8))
+    for _ in range(2):
+        run_cells("data", "data/inspection")
+        pictures = pd.read_csv(project / "data" / "inspection" / "pictures.csv")
+        assert pictures["ImageId"].tolist() == ["a.png"]
+
+
+def test_what_an_earlier_version_wrote_is_replaced(project):
+    draw_part(project / "parts" / "a.png", (5, 8))
+    for folder in ("masks", "overlays"):
+        draw_part(project / "found" / folder / "old.png", (5, 8))
+    for name in ("runs.csv", "defects.csv", "skipped.csv"):
+        (project / "found" / name).write_text("old")
+    run_cells("parts", "found")
+    assert everything(project / "found") == sorted([*TABLES, "masks/a.png", "overlays/a.jpg"])
+
+
+def test_images_in_folders_are_read_and_what_is_not_read_is_listed(project, tmp_path_factory):
+    parts, elsewhere = project / "parts", tmp_path_factory.mktemp("elsewhere")
+    for name in ("b.png", "left/a.png", "left/deep/b.png", "right/a.png", ".hidden.png", ".git/c.png"):
+        draw_part(parts / name, (5, 8))
+    for name in ("left/scan.HEIC", "right/notes.txt", "raw.dng"):
+        (parts / name).write_bytes(b"")
+    (parts / "old" / "masks").mkdir(parents=True)
+    for name in PRODUCTS:
+        (parts / "old" / name).mkdir(exist_ok=True)
+    draw_part(parts / "old" / "masks" / "x.png", (5, 8))
+    draw_part(parts / "out" / "masks" / "y.png", (5, 8))
+    draw_part(parts / "out.part" / "masks" / "y.png", (5, 8))
+    (parts / "linked").symlink_to(elsewhere)
+    listing = list_pictures(parts, parts / "out")
+    assert listing.folder == parts
+    assert listing.image_ids == ["b.png", "left/a.png", "left/deep/b.png", "right/a.png"]
+    assert listing.skipped == {
+        "left/scan.HEIC": ".heic is not read: save it as .png",
+        "linked": "a link to a folder, not followed",
+        "old": "a folder with an inspection",
+        "raw.dng": ".dng is not read: save it as .png",
+    }
+
+
+def test_products_of_images_in_folders_lie_flat_and_have_names_of_their_own(project, capsys):
+    draw_part(project / "parts" / "a.png", (5, 8))
+    draw_part(project / "parts" / "left" / "a.png", (6, 9), np.s_[0:2, 0:3])
+    draw_part(project / "parts" / "left_a.png", (7, 10))
+    (project / "parts" / "b.avif").write_bytes(b"")
+    run_cells("parts", "found")
+    assert everything(project / "found" / "masks") == ["2_left_a.png", "a.png", "left_a.png"]
+    assert read_image(project / "found" / "masks" / "2_left_a.png").shape == (6, 9, 1)
+    labels = read_labels(project / "found" / "runs.csv")
+    assert labels["ImageId"].unique().tolist() == ["a.png", "left/a.png", "left_a.png"]
+    said = capsys.readouterr().out
+    assert "3 pictures: 2 OK, 1 with defects; 1 file skipped" in said
+    pictures = pd.read_csv(project / "found" / "pictures.csv")
+    assert pictures["verdict"].tolist() == ["OK", "defect", "OK", "skipped"]
+    assert pictures["ImageId"].tolist()[-1] == "b.avif"
+
+
+def test_names_of_products_are_never_shared():
+    ids = ["a/b.png", "a/b.jpg", "a_b.png", "c/a/b.png", "c.png"]
+    assert name_products(ids) == {
+        "a_b.png": "a_b.png",
+        "c.png": "c",
+        "a/b.png": "2_a_b",
+        "a/b.jpg": "a_b.jpg",
+        "c/a/b.png": "c_a_b",
+    }
+
+
+def test_pictures_are_ordered_by_verdict_then_share_of_defect():
+    rows = [
+        {"ImageId": name, "verdict": "defect" if share else "OK", "area_percent": share, "height": 3}
+        for name, share in (("a", 0.5), ("b", 0.0), ("c", 7.0))
+    ]
+    listing = Listing(Path("x"), [], {"0.svg": "why"}, {"bad": f"{Path('x/bad')}: no image"})
+    table = make_picture_table(rows, listing)
+    assert table["ImageId"].tolist() == ["a", "b", "bad", "c", "0.svg"]
+    assert table["reason"].tolist() == ["", "", "no image", "", "why"]
+    assert order_pictures(table)["ImageId"].tolist() == ["c", "a", "bad", "b", "0.svg"]
+
+
+def test_a_table_of_no_pictures_has_all_columns():
+    table = make_picture_table([], Listing(Path("x"), []))
+    assert (len(table), table.columns.tolist()) == (0, PICTURE_COLUMNS)
 
 
 def test_relative_folders_begin_at_the_project_and_others_stand(project, tmp_path_factory):

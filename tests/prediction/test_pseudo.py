@@ -148,7 +148,9 @@ def test_make_trains_anew_when_a_second_round_wrote_other_images():
     command = ["make", "-pn", "EXPERIMENT=sample", settings]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     (rule,) = [line for line in told.splitlines() if line.startswith("output/sample/leaks.csv: ")]
-    assert rule.endswith(" input/sample-pseudo/dataset.json")
+    assert "output/sample/settings/inputs/train_images" in rule
+    scans = [line for line in told.splitlines() if "inputs scan" in line]
+    assert any("input/sample-pseudo" in line for line in scans)
 
 
 def test_two_files_of_one_stem_are_both_taken(project):

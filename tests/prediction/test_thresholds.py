@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
 
 from defectmill.config import ConfigError
 from defectmill.files import DefectmillError
@@ -109,14 +108,14 @@ def test_thresholds_round_trip_by_class_id(tmp_path):
     path = tmp_path / "thresholds.json"
     write_thresholds(thresholds, make_info(n_classes=4), path)
     saved = json.loads(path.read_text())
-    rest = {"high_threshold": 0.5, "minimum_area": 20, "fill_holes": False}
+    rest = {"high_threshold": 0.5, "minimum_area": 20, "fill_holes": False, "weight": 1.0}
     assert saved["2"] == {"name": "bar 2", "threshold": 0.2, **rest}
     path.write_text(json.dumps(dict(reversed(saved.items()))))
     assert read_thresholds(path) == thresholds
 
 
 def test_more_than_nine_classes_keep_their_order(tmp_path):
-    rest = {"high_threshold": 1.0, "fill_holes": True}
+    rest = {"high_threshold": 1.0, "fill_holes": True, "weight": 1.0}
     chosen = {c: {"threshold": c / 20, "minimum_area": c, **rest} for c in (10, 9, 1)}
     (tmp_path / "t.json").write_text(json.dumps(chosen))
     assert [threshold.minimum_area for threshold in read_thresholds(tmp_path / "t.json")] == [1, 9, 10]
@@ -169,6 +168,11 @@ def test_typical_area_is_the_median_mask_of_the_class():
     runs = [(1, "1 4"), (1, "1 2 5 4"), (1, "9 40"), (2, ""), (3, "2 5")]
     labels = make_label_table(("a", class_id, rle) for class_id, rle in runs)
     assert typical_areas(labels, 4) == [6, 0, 5, 0]
+
+
+def test_typical_areas_of_a_set_without_a_defect_are_0():
+    assert typical_areas(make_label_table([("a", 1, ""), ("a", 2, "")]), 2) == [0, 0]
+    assert typical_areas(make_label_table([]), 1) == [0]
 
 
 def search_two_classes(*truths):
@@ -265,27 +269,50 @@ def test_a_demand_that_nothing_meets_takes_what_hits_most():
     assert choose(searched)[0] == [ClassThreshold(0.5, 0.5, 0)]
 
 
-def test_calibration_undoes_what_made_the_probabilities_too_sure():
-    """Logits doubled and raised by one: a slope of a half and a shift of minus a half."""
+def test_calibration_undoes_what_made_the_probabilities_too_low():
+    """Half of what they should be; twelve groups are trusted by 12 / 17."""
     rng, pairs = np.random.default_rng(3), []
     for _ in range(12):
-        right = expit(rng.normal(-1, 1.5, (60, 50, 1)))
-        truth = (rng.random(right.shape) < right).astype(np.uint8)
-        pairs.append((expit(2 * logit(right) + 1), truth))
-    ((slope, shift),) = fit_calibration(pairs, 1, range(12))
-    assert slope == pytest.approx(0.5, abs=0.05)
-    assert shift == pytest.approx(-0.5, abs=0.05)
+        right = rng.random((60, 50, 1))
+        pairs.append((right / 2, (rng.random(right.shape) < right).astype(np.uint8)))
+    (calibrated,) = fit_calibration(pairs, 1, range(12))
+    levels = np.linspace(0, 1, 256)
+    assert (np.diff(calibrated) >= 0).all()
+    for level in (51, 76, 102):
+        wanted = (12 * 2 * levels[level] + 5 * levels[level]) / 17
+        assert calibrated[level] == pytest.approx(wanted, abs=0.03)
     settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,))
-    searched = search_grid(pairs[:1], settings, [1], False, np.array([[0.5, -0.5]]))
-    assert searched.class_thresholds[0][0].threshold == pytest.approx(expit(1))
+    searched = search_grid(pairs[:1], settings, [1], False, (2 * levels[None]).clip(0, 1))
+    (point,) = searched.class_thresholds[0]
+    assert point.threshold == pytest.approx(0.25, abs=0.003)
+    assert point.weight == pytest.approx(2, abs=0.05)
 
 
-@pytest.mark.parametrize("n", [9, 12])
-def test_nothing_is_calibrated_on_few_images_or_on_maps_that_tell_nothing(n):
+def test_the_fewer_groups_a_class_has_the_less_is_calibrated():
     truth = np.zeros((3, 5, 1), np.uint8)
     truth[LARGE] = 1
-    told = MAP[:, :, None] if n == 9 else np.full((3, 5, 1), 0.5)
-    assert fit_calibration([(told, truth)] * n, 1, range(n)).tolist() == [[1, 0]]
+    pairs, levels = [(MAP[:, :, None] / 4, truth)] * 10, np.linspace(0, 1, 256)
+    moved = [np.abs(fit_calibration(pairs, 1, groups) - levels).max() for groups in ([4] * 10, range(10))]
+    assert moved[0] == pytest.approx(1 / 6, abs=0.05)
+    assert moved[1] == pytest.approx(10 / 15, abs=0.2)
+    nobody = fit_calibration([(MAP[:, :, None], np.zeros_like(truth))] * 9, 1, range(9))
+    np.testing.assert_allclose(nobody[0], levels)
+
+
+def test_classes_at_a_pixel_are_compared_by_what_their_probabilities_are_worth():
+    """Class 1 is found at a fifth of the probability of class 2, which is wrong there."""
+    truth = np.zeros((4, 6, 2), np.uint8)
+    truth[1, 2:5, 0] = truth[3, 0, 1] = 1
+    probs = truth * [0.15, 0.9]
+    probs[1, 2:5, 1] = 0.2
+    pairs = [(probs, truth)] * 12
+    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,))
+    calibration = fit_calibration(pairs, 2, range(12))
+    searched = search_grid(pairs, settings, [1.0, 1.0], True, calibration)
+    chosen, _ = choose_thresholds(searched, range(12))
+    np.testing.assert_array_equal(make_masks(probs, chosen, exclusive=True), truth)
+    plain = search_grid(pairs, settings, [1.0, 1.0], True)
+    assert plain.counts[:, 0, :, 0].sum() == 0
 
 
 def test_holes_are_filled_in_the_search_as_in_the_masks():
@@ -308,8 +335,3 @@ def test_ten_exposures_of_one_part_are_one_piece_of_evidence():
     searched = search(pairs, [20.0], shares=(0,))
     assert choose_thresholds(searched, range(10))[0] == [NOTHING]
     assert choose_thresholds(searched, [4] * 10)[0] == [ClassThreshold(0.5, 0.5, 0)]
-    truth = np.zeros((3, 5, 1), np.uint8)
-    truth[LARGE] = 1
-    pairs = [(MAP[:, :, None], truth)] * 10
-    assert fit_calibration(pairs, 1, [4] * 10).tolist() == [[1, 0]]
-    assert fit_calibration(pairs, 1, range(10)).tolist() != [[1, 0]]

@@ -1,5 +1,6 @@
 import os
 import termios
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from defectmill.labels import make_image_table, read_labels
 from defectmill.models import build_model
 from defectmill.split import Split
 from defectmill.training import callbacks
-from defectmill.training.callbacks import make_callbacks
+from defectmill.training.callbacks import FiniteGuard, TrainingError, make_callbacks
 from defectmill.training.fit import MONITOR, compile_model, verbosity
 from defectmill.training.sequences import make_sequences
 from fake_competition import EXPERIMENT, make_info, write_fake_competition
@@ -81,6 +82,21 @@ def test_an_older_checkpoint_is_removed(load):
     (run.output / "checkpoint.keras").write_text("older")
     make_callbacks(run, train, validation)
     assert not (run.output / "checkpoint.keras").exists()
+
+
+def test_logs_for_tensorboard_are_written_beside_the_network_where_they_are_asked_for(load, monkeypatch):
+    run, train, validation = load(**{"training.tensorboard": True})
+    monkeypatch.setattr(callbacks, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match=r"'training\.tensorboard': no package tensorboard; install it"):
+        make_callbacks(run, train, validation)
+    monkeypatch.setattr(callbacks, "find_spec", lambda name: name)
+    (run.output / "tensorboard").mkdir()
+    (run.output / "tensorboard" / "events of an earlier training").touch()
+    log = find(make_callbacks(run, train, validation), keras.callbacks.TensorBoard)
+    assert log.log_dir == str(run.output / "tensorboard")
+    assert not (run.output / "tensorboard").exists()
+    calls = make_callbacks(*load())
+    assert not [call for call in calls if isinstance(call, keras.callbacks.TensorBoard)]
 
 
 def test_averaged_weights_are_swapped_in_before_the_checkpoint(load):
@@ -219,6 +235,122 @@ def test_without_a_terminal_there_are_printed_lines_only(load, monkeypatch, capf
         said.out == "epoch 2/3: 0 s, loss 0.5124, val_loss 1e+20, foreground_dice 0.5, learning_rate 0.0001\n"
     )
     assert said.err == ""
+
+
+def stop(load, **settings):
+    """What a training that must stop says, and the folder it leaves."""
+    run, train, validation = load(**settings)
+    with pytest.raises(TrainingError) as caught:
+        fit(run, train, validation)
+    return str(caught.value), run.output
+
+
+def test_a_rate_that_is_far_too_high_stops_at_the_first_loss_that_is_nan(load):
+    settings = {"training.learning_rate": 1e30, "training.steps": 3, "training.epochs": 2}
+    said, folder = stop(load, **settings)
+    assert said == (
+        "epoch 1, step 2 of 3: the loss is nan, at a learning rate of 1e+30. Likely causes: the rate is too "
+        "high: set training.learning_rate=1e+29, or what make rates suggests; gradients are not clipped: set "
+        "training.clipnorm=1; a term of training.loss (cross_entropy, dice): try others"
+    )
+    assert not (folder / "checkpoint.keras").exists()
+    assert not (folder / "model.keras").exists()
+
+
+def test_clipped_gradients_are_no_cause(load):
+    said, _ = stop(load, **{"training.learning_rate": 1e30, "training.clipnorm": 1.0})
+    assert "gradients are not clipped" not in said
+
+
+def test_a_checkpoint_of_an_earlier_epoch_stays_and_none_of_nan_takes_its_place(load):
+    """The second epoch's last update breaks the weights, after a loss that was still a number."""
+    run, train, validation = load(**{"training.epochs": 3, "training.keep": "last"})
+    model = build_model(run)
+    compile_model(model, run)
+
+    def break_weights(batch, logs):
+        if int(model.optimizer.iterations) == 4:
+            model.get_layer("logits").bias.assign([np.nan, 0.0])
+
+    calls = [
+        *make_callbacks(run, train, validation),
+        keras.callbacks.LambdaCallback(on_train_batch_end=break_weights),
+    ]
+    how = {"epochs": 3, "steps_per_epoch": train.steps_per_epoch, "verbose": 0, "shuffle": False}
+    said = (
+        r"epoch 2, step 2 of 2: the loss was \d\.\d+, and then weights are nan or inf, first "
+        r"logits/bias \(1 of 2 values\), at a learning rate of 0.001"
+    )
+    with pytest.raises(TrainingError, match=said):
+        model.fit(train, validation_data=validation, callbacks=calls, **how)
+    kept = keras.models.load_model(run.output / "checkpoint.keras")
+    assert all(np.isfinite(weight).all() for weight in kept.get_weights())
+    assert len(pd.read_csv(run.output / "history.csv")) == 1
+
+
+def test_weights_that_are_nan_before_the_first_step_stop_a_training(load):
+    run, train, validation = load()
+    model = build_model(run)
+    compile_model(model, run)
+    model.get_layer("logits").bias.assign([0.0, np.inf])
+    with pytest.raises(TrainingError, match=r"before the first step, first logits/bias \(1 of 2 values\)"):
+        model.fit(train, callbacks=make_callbacks(run, train, validation), verbose=0)
+
+
+@pytest.fixture
+def guard(load):
+    """A guard at the first step of a training whose batch is all there is to know."""
+
+    def make(batch=None, **settings):
+        run, train, _ = load(**settings)
+        guard = FiniteGuard(run, train, SimpleNamespace(on_train_end=lambda: None))
+        guard.set_model(build_model(run))
+        compile_model(guard.model, run)
+        if batch:
+            train.__class__ = type("Broken", (type(train),), {"__getitem__": lambda self, step: batch})
+        guard.on_epoch_begin(0)
+        return guard
+
+    return make
+
+
+def test_at_the_first_step_no_rate_is_the_cause(guard):
+    with pytest.raises(TrainingError) as caught:
+        guard().on_train_batch_end(0, {"loss": np.inf})
+    assert str(caught.value) == (
+        "epoch 1, step 1 of 2: the loss is inf, at a learning rate of 0.001. Likely causes: "
+        "a term of training.loss (cross_entropy, dice): try others"
+    )
+
+
+def test_broken_pixels_and_labels_of_the_batch_come_first(guard):
+    batch = np.full((2, 3, 4, 1), np.nan, np.float32), np.full((2, 3, 4, 2), -7, np.float32)
+    with pytest.raises(
+        TrainingError, match=r"Likely causes: pixels of this .*; labels .* but -7 to -7; the rate"
+    ):
+        guard(batch).on_train_batch_end(1, {"loss": np.nan})
+
+
+def test_half_precision_is_a_cause_where_it_is_set(guard):
+    stopped = guard()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        with pytest.raises(TrainingError, match="Likely causes: Keras computes in mixed_float16"):
+            stopped.on_train_batch_end(1, {"loss": np.nan})
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_a_validation_loss_that_is_nan_stops_and_a_last_fit_has_none(guard):
+    stopped = guard()
+    stopped.on_epoch_end(0, {"loss": 0.5})
+    with pytest.raises(TrainingError, match="the loss of the validation images is nan"):
+        stopped.on_epoch_end(0, {"loss": 0.5, "val_loss": np.nan})
+
+
+def test_the_guard_stands_between_averaged_weights_and_the_checkpoint(load):
+    kinds = [type(call).__name__ for call in make_callbacks(*load(**{"training.ema": 0.9}))]
+    assert kinds[:4] == ["SwapEMAWeights", "FiniteGuard", "LearningRateLog", "ModelCheckpoint"]
 
 
 def preview(load, n_epochs, share):

@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from defectmill import files
-from defectmill.config import load_experiment
+from defectmill.config import ConfigError, load_experiment
 from defectmill.files import DefectmillError
 from defectmill.images import list_images, read_shape
 from defectmill.labels import make_image_table, read_labels
@@ -158,6 +158,14 @@ def test_settings_reach_loss_and_metrics():
     assert extra is batch_dice
 
 
+def test_few_steps_are_a_warning_and_enough_are_none(capsys):
+    run = load_experiment("sample")
+    fit.warn_of_few_steps(run, 100)
+    assert capsys.readouterr().out == ""
+    fit.warn_of_few_steps(run, 99)
+    assert capsys.readouterr().out.startswith("WARNING: 99 training steps teach a pretrained network next to")
+
+
 def test_keras_prints_only_where_somebody_watches(monkeypatch):
     monkeypatch.setattr(files, "is_unattended", lambda: False)
     assert verbosity() == "auto"
@@ -268,6 +276,22 @@ def test_a_last_fit_goes_on_from_the_first_fold_where_that_is_wanted(root, warm,
         np.testing.assert_array_equal(mine, wanted)
 
 
+def test_a_last_fit_does_not_go_on_from_weights_that_are_nan(root):
+    write_fake_competition(root / "input" / "fake", n_train=6)
+    more = EXPERIMENT.replace(
+        "epochs: 1,", "epochs: 1, last_fit: 1, warm_start: true, schedule: {name: cosine},"
+    )
+    (root / "notebooks" / "experiments" / "e.yml").write_text(more)
+    run = load_experiment("e", {"network": "last"})
+    model, broken = build_model(run), build_model(run)
+    broken.get_layer("logits").bias.assign([np.nan, np.inf])
+    folder = run.network_folder("fold_0")
+    folder.mkdir(parents=True)
+    broken.save(folder / "model.keras")
+    with pytest.raises(ConfigError, match=r"fold_0/model\.keras: .* first logits/bias \(2 of 2 values\)"):
+        fit.warm_start(run, model)
+
+
 def test_a_kept_network_lies_beside_what_it_is(root):
     write_fake_competition(root / "input" / "fake", n_train=6)
     (root / "notebooks" / "experiments" / "e.yml").write_text(EXPERIMENT)
@@ -277,10 +301,11 @@ def test_a_kept_network_lies_beside_what_it_is(root):
     (run.output / "checkpoint.keras").write_text("weights")
     for name in ("images.csv", "labels.csv"):
         (run.output / name).write_text("ImageId,fold\na,0\nb,1\nc,1\n")
+    np.savez(run.output / "scans.npz", **{f"train {c}": [*"abc"] for c in ("ImageId", "digest")})
     images = pd.read_csv(run.output / "images.csv")
-    fit.keep_network(run, Split(images, images, images[1:], images[:1], run.input))
+    fit.keep_network(run, Split(images, images, images[1:], images[:1], run.input), steps=7)
     note = json.loads((run.output / "trained.json").read_text())
-    assert (note["network"], note["images"], note["validation"]) == ("fold_0", 2, 1)
+    assert (note["network"], note["images"], note["validation"], note["steps"]) == ("fold_0", 2, 1, 7)
     assert note["shown"] == {"mode": "crop", "channels": 1, "shape": [16, 32], "scale": 0.5}
     assert (run.output / "model.keras").read_text() == "weights"
     assert not (run.output / "checkpoint.keras").exists()

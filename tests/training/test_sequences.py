@@ -373,7 +373,8 @@ def sequences_of(competition, root, **settings):
     if not (root / "input" / "sample").exists():
         (root / "input" / "sample").mkdir()
         (root / "input" / "sample" / "train_images").symlink_to(folder)
-    (root / "notebooks" / "experiments" / "e.yml").write_text("dataset: sample")
+    small = "dataset: sample\nmodel: {widths: [4, 8], up_widths: [4]}\n"
+    (root / "notebooks" / "experiments" / "e.yml").write_text(small)
     run = load_experiment("e", {"data.shape": [16, 18], "training.batch_size": 2, **settings})
     return sequences.make_sequences(
         run, Split(labels, images, images[:3], images[3:], run.input / "train_images")

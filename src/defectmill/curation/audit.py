@@ -12,10 +12,12 @@ import pandas as pd
 from defectmill.config import Experiment
 from defectmill.curation.duplicates import Scan, nearest_neighbours
 from defectmill.dataset_info import DatasetInfo, Published
-from defectmill.images import original_of, read_shape
-from defectmill.labels import find_overlaps, read_csv, read_labels, runs_by_image
-from defectmill.rle import intersect_rles, rle_area
+from defectmill.files import SUFFIXES, match_names
+from defectmill.images import list_unread, original_of, read_shape
+from defectmill.labels import PAIR, find_overlaps, read_csv, read_labels, runs_by_image
+from defectmill.rle import clean_rle, intersect_rles, rle_area
 from defectmill.scores import dice_from_counts
+from defectmill.submission import asked_images
 
 BETWEEN = " / "  # names in a cell; no file name holds a slash
 NAMES_SHOWN = 5
@@ -45,18 +47,23 @@ def audit_labels(
     Returns:
         One row a finding: finding, count, meaning, images (all, separated by " / "); and one row a finding
         and image: finding, part ("train", "test", "" for neither), ImageId, value, duplicate.
+    Raises:
+        DefectmillError: a sample_submission.csv that asks for images which test_images lacks, or for none.
     """
     folder, info, solution = experiment.input, experiment.info, experiment.input / "solution.csv"
     tables = {"train": labels}
     if solution.is_file():
-        tables["test"] = read_labels(solution, n_classes=info.n_classes)
+        tables["test"] = read_labels(solution, test.table["ImageId"], info.n_classes)
     runs = {(part, i): r for part, table in tables.items() for i, r in runs_by_image(table).items()}
     overlaps = [(p, i, n, "") for p, table in tables.items() for i, n in find_overlaps(table).items()]
     files = pd.concat([train.table.assign(part="train"), test.table.assign(part="test")], ignore_index=True)
     files["runs"] = pd.Series(map(runs.get, zip(files["part"], files["ImageId"], strict=True)), dtype=object)
     written = read_csv(folder / "train.csv")
+    files_of = match_names(written["ImageId"].unique(), train.table["ImageId"].tolist())[0]
+    written["ImageId"] = written["ImageId"].map(lambda name: files_of.get(name, name))
     found = [
         *_compare_tables(folder, written, files),
+        *_find_unread(folder, test),
         *_find_strange_files(files, overlaps),
         *_compare_labels(files[files["runs"].notna()], info.n_classes),
         *_check_groups(experiment, images, train, test),
@@ -149,15 +156,39 @@ def _compare_tables(folder: Path, written: pd.DataFrame, files: pd.DataFrame) ->
     yield Finding("files without a row in train.csv", rows, "they count as clean")
     rows = [("", i, 1, "") for i in sorted(named - train)]
     yield Finding("images of train.csv without a file", rows, "left out")
-    empty = written.loc[written["EncodedPixels"] == "", "ImageId"].value_counts(sort=False)
-    rows = [("train" if i in train else "", i, n, "") for i, n in empty.items()]
-    meaning = f"in {len(empty)} images: the classes that they lack, as in the layout of 2019"
-    yield Finding("rows of train.csv without runs", rows, meaning, int(empty.sum()))
+    runs = written["EncodedPixels"].map(clean_rle)
+    is_word, again = (runs == "") & (written["EncodedPixels"] != ""), written.duplicated(PAIR, keep=False)
+    for name, chosen, meaning in (
+        ("rows of train.csv without runs", runs == "", "classes that they lack, as in the layout of 2019"),
+        ("rows of train.csv with a word for no runs", is_word, "such as -1 or NaN: read as no defect"),
+        ("rows of train.csv of one image and class", again, "a row a defect: joined into one mask"),
+    ):
+        counts = written.loc[chosen, "ImageId"].value_counts(sort=False)
+        rows = [("train" if i in train else "", i, n, "") for i, n in counts.items()]
+        yield Finding(name, rows, f"in {len(counts)} images: {meaning}", int(counts.sum()))
+
+
+def _find_unread(folder: Path, test: Scan) -> Iterator[Finding]:
+    """Files that no step reads: other kinds, images in sub-folders, test images that nobody asks for."""
+    unread = [(part, i) for part in ("train", "test") for i in list_unread(folder / f"{part}_images")]
+    rows: list[tuple] = [(part, i, Path(i).suffix, "") for part, i in unread if "/" not in i]
+    yield Finding("files that are no images", rows, f"left out: read are {' '.join(SUFFIXES)}")
+    rows = [(part, i, 1, "") for part, i in unread if "/" in i]
+    yield Finding("images in sub-folders", rows, "left out: move them up")
+    asked = asked_images(folder / "sample_submission.csv")
+    rows = _rows(test.table[~test.table["ImageId"].isin(asked)].assign(part="test"))
+    yield Finding("test images that sample_submission.csv lacks", rows, "left out of the submission")
 
 
 def _find_strange_files(files: pd.DataFrame, overlaps: list[tuple]) -> Iterator[Finding]:
     """Look at format, content, size, overlaps of classes, and bytes that another file has too."""
     yield Finding("suffix and content differ", _rows(files[files["wrong_suffix"]]), "read by content")
+    deep = files["bits"] > 8
+    meaning = "the lowest bits are dropped, of each image by its brightest pixel: set bits in dataset.json"
+    yield Finding("more than 8 bits a channel", _rows(files[deep], files["bits"][deep]), meaning)
+    tagged = files["orientation"] > 1
+    meaning = "not applied: masks must be drawn on the pixels as they are stored"
+    yield Finding("orientation tag", _rows(files[tagged], files["orientation"][tagged]), meaning)
     yield Finding("all pixels of one value", _rows(files[files["blank"]]), "nothing to see: leave them out")
     sizes = files["height"].astype(str) + " x " + files["width"].astype(str)
     other, meaning = sizes != sizes.mode()[0], f"{sizes.mode()[0]} is the commonest; no fault in itself"
@@ -209,16 +240,20 @@ def _check_groups(experiment: Experiment, images: pd.DataFrame, train: Scan, tes
     n_folds, class_ids = experiment.labels.n_folds, [str(kind.id) for kind in experiment.info.classes]
     n_groups = each.groupby("classes")["group"].nunique().reindex(class_ids, fill_value=0)
     meaning = f"{n_folds} folds: some hold none of it, and cannot measure it"
-    for class_id, n in n_groups[n_groups < n_folds].items():
-        rare = each[each["classes"] == class_id]
-        yield Finding(f"class {class_id}: fewer groups than folds", _rows(rare, rare["group"]), meaning, n)
+    for kind, n in zip(experiment.info.classes, n_groups, strict=True):
+        rare = each[each["classes"] == str(kind.id)]
+        if not n:
+            absent = f"no image shows {kind.name}: no network learns it, and none will find it"
+            yield Finding(f"class {kind.id}: not in the training part", [], absent, 1)
+        elif n < n_folds:
+            yield Finding(f"class {kind.id}: fewer groups than folds", _rows(rare, rare["group"]), meaning, n)
     if n_groups.min() >= n_folds:
         yield Finding("classes with fewer groups than folds", [], "every fold measures every class")
 
 
 def _compare_published(written: pd.DataFrame, files: set[str], whole: Published) -> Iterator[Finding]:
     """Compare train.csv with the published counts of the whole dataset."""
-    has = written[written["EncodedPixels"] != ""]
+    has = written[written["EncodedPixels"].map(clean_rle) != ""].drop_duplicates(PAIR)
     n_images, masks = len(files | set(written["ImageId"])), has["ClassId"].value_counts()
     by_class = ", ".join(f"{masks.get(c, 0)} of {n}" for c, n in enumerate(whole.masks, 1))
     meaning = f"{n_images} of {whole.images} are here; masks by class: {by_class}"

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +18,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError, write_atomically
-from defectmill.images import decode_image, original_of, resize_image
+from defectmill.images import decode_image, original_of, read_depth, read_orientation, resize_image
 
 SIGNATURES = {b"\xff\xd8": {".jpg", ".jpeg"}, b"\x89P": {".png"}, b"BM": {".bmp"}}
 COLUMNS = {"ImageId": str, "height": int, "width": int, "digest": str, "blank": bool, "wrong_suffix": bool}
+COLUMNS |= {"bits": int, "orientation": int}
 SIDE = 64  # pixels of the small image behind a fingerprint
 BLOCK = 128  # MiB of distances at a time: all pairs of 18,000 images would take 1.3 GB
 
@@ -29,7 +31,8 @@ class Scan(NamedTuple):
     """What is known of N image files.
 
     table: ImageId, height, width, digest (SHA-256 of the bytes), blank (all pixels have one value),
-    wrong_suffix (the bytes are of another format). fingerprints: (N, 4096) float32, see `fingerprint`.
+    wrong_suffix (the bytes are of another format), bits (a channel, that its brightest pixel needs),
+    orientation (its tag; 1: as stored). fingerprints: (N, 4096) float32, see `fingerprint`.
     """
 
     table: pd.DataFrame
@@ -51,7 +54,9 @@ def scan_images(folder: Path, image_ids: Sequence[str]) -> Scan:
         data, suffix = (folder / image_id).read_bytes(), Path(image_id).suffix.lower()
         image = decode_image(np.frombuffer(data, np.uint8), folder / image_id)
         flags = image.min() == image.max(), suffix not in SIGNATURES.get(data[:2], {suffix})
-        return (image_id, *image.shape[:2], hashlib.sha256(data).hexdigest(), *flags), fingerprint(image)
+        tags = read_depth(np.frombuffer(data, np.uint8), folder / image_id), read_orientation(BytesIO(data))
+        digest = hashlib.sha256(data).hexdigest()
+        return (image_id, *image.shape[:2], digest, *flags, *tags), fingerprint(image)
 
     with ThreadPoolExecutor() as pool:
         scanned = list(pool.map(scan, image_ids))
@@ -110,6 +115,29 @@ def find_groups(scan: Scan, info: DatasetInfo) -> np.ndarray:
         similar = search.radius_neighbors_graph(radius=1 - info.near_duplicate)
     pairs = [_join_by_name(scan.table["ImageId"], info), _join_equal(scan.table["digest"])]
     return _number_groups([*pairs, np.stack(similar.nonzero())], len(scan.table))
+
+
+def refuse_one_group(groups: np.ndarray, scan: Scan, info: DatasetInfo) -> None:
+    """Raise DefectmillError where all images are of one group, and name the setting that keeps them apart.
+
+    The pictures of a fixed camera are such: what is the same in all of them outweighs the part in each.
+    """
+    if len(set(groups)) > 1:
+        return
+    offence = f"{info.name}: all {len(groups)} images count as one part, and a part is never split"
+    names, first = scan.table["ImageId"], ~scan.table["digest"].duplicated().to_numpy()
+    by_name = _number_groups([_join_by_name(names, info)], len(names))
+    if not by_name.any() or first.sum() < 2:
+        why = f"group_pattern {info.group_pattern!r} joins them" if first.sum() > 1 else "of equal bytes"
+        raise DefectmillError(f"{offence}{f' ({why})' * (len(names) > 1)}: nothing is left to validate on")
+    search = NearestNeighbors(n_neighbors=1, metric="cosine", algorithm="brute").fit(scan.fingerprints[first])
+    with config_context(working_memory=BLOCK):
+        likeness = 1 - search.kneighbors()[0][:, 0]
+    raise DefectmillError(
+        f"{offence}: nothing is left to validate on. The nearest of each is alike by {likeness.min():.3f} to "
+        f"{likeness.max():.3f}, above near_duplicate, {info.near_duplicate}: if they show several parts "
+        f"before one background, set it higher in input/{info.name}/info.json (or dataset.json)"
+    )
 
 
 def nearest_neighbours(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

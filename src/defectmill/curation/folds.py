@@ -29,16 +29,20 @@ def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
     Returns:
         (N,) int64 in 0..n_folds-1, or ALWAYS_TRAINS.
     Raises:
-        DefectmillError: fewer groups than folds.
+        DefectmillError: no image has a defect, or fewer groups than folds.
     """
+    if not (images["classes"] != "").any():
+        raise DefectmillError(
+            f"none of {len(images)} images has a defect: there is nothing to learn; are the labels those of "
+            "these images?"
+        )
     if (pseudo := images["ImageId"].str.contains(PSEUDO).to_numpy()).any():
         folds = np.full(len(images), ALWAYS_TRAINS)
         folds[~pseudo] = assign_folds(images[~pseudo], n_folds, seed)
         return folds
     if (n_groups := images["group"].nunique()) < n_folds:
-        raise DefectmillError(
-            f"{n_folds} folds need as many groups; there are {n_groups}: lower labels.n_folds"
-        )
+        way_out = f"lower labels.n_folds to {n_groups}" if n_groups > 1 else "more parts are needed"
+        raise DefectmillError(f"{n_folds} folds need as many groups; there are {n_groups}: {way_out}")
     each = images.assign(classes=images["classes"].str.split()).explode("classes").dropna(subset="classes")
     alone = each[each.groupby("classes")["group"].transform("nunique") == 1]["group"]
     shared = ~images["group"].isin(alone).to_numpy()

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from defectmill.curation.duplicates import find_groups, scan_images
+from defectmill.curation.duplicates import find_groups, refuse_one_group, scan_images
 from defectmill.curation.folds import assign_folds
 from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError, write_atomically
-from defectmill.images import write_image
+from defectmill.images import read_depth, read_image, read_shape, write_image
 from defectmill.labels import classes_by_image, masks_to_labels, write_labels
+from defectmill.rle import rle_area
 
 NAMED = 5  # images that a note or an error names
+MOST = 0.9  # share of all pixels that one class may cover
 LEFT_OUT = "without labels, left out"
 
 
@@ -31,7 +33,7 @@ class Picture:
     image: (H, W[, channels]) uint8, or the file to copy byte for byte. masks: (H, W, C) uint8 in {0, 1};
     None: nobody labelled the image, and it is left out. part: "train" or "test"; "" in all pictures: a split
     by group decides. issues: {"what is wrong, and what becomes of it": how many of it}; 0: none was found.
-    grey: of interpolated masks, {class id: (pixels above 0, pixels of 255)}.
+    grey: of interpolated masks, {class id: (pixels above 0, pixels of 255)}. note: how its file was read.
     """
 
     image_id: str
@@ -40,6 +42,7 @@ class Picture:
     part: str = ""
     issues: dict[str, int] = field(default_factory=dict)
     grey: dict[int, tuple[int, int]] = field(default_factory=dict)
+    note: str = ""
 
 
 def write_competition(
@@ -53,7 +56,8 @@ def write_competition(
         info: for dataset.json; notes on the issues and on the split are added to its notes.
         test_share: where no picture has a part, one group in this many becomes the test part.
     Raises:
-        DatasetError: no images, an image id twice, or a part for some images only.
+        DatasetError: no images, an image id twice, a part for some images only, no defect in any image, or
+            a class that covers nearly everything.
     """
     with write_atomically(folder) as work:
         train, test = work / "train_images", work / "test_images"
@@ -63,8 +67,10 @@ def write_competition(
         labels = masks_to_labels(_store(pictures, train, seen))
         if labels.empty:
             raise DatasetError(f"{info.name}: the raw folder holds no images")
-        issues = _list_issues(seen)
-        notes = [*info.notes, *(_tell(what, counts) for what, counts in issues.items() if counts)]
+        _refuse_odd_labels(labels, train, info)
+        issues, info = _list_issues(seen), _drop_bits(train, info)
+        notes = [*info.notes, *dict.fromkeys(picture.note for picture in seen if picture.note)]
+        notes += [_tell(what, counts) for what, counts in issues.items() if counts]
         parts = {picture.image_id: picture.part for picture in seen if LEFT_OUT not in picture.issues}
         if not any(parts.values()):
             parts, note = _split_by_group(train, labels, info, test_share)
@@ -116,6 +122,31 @@ def _store(pictures: Iterable[Picture], folder: Path, seen: list[Picture]) -> It
         yield picture.image_id, picture.masks
 
 
+def _refuse_odd_labels(labels: pd.DataFrame, folder: Path, info: DatasetInfo) -> None:
+    areas = labels["EncodedPixels"].map(rle_area).groupby(labels["ClassId"]).sum()
+    if not areas.any():
+        raise DatasetError(f"{info.name}: none of {labels['ImageId'].nunique()} images has a defect")
+    pixels = sum(height * width for height, width in map(read_shape, folder.iterdir()))
+    if areas.max() > MOST * pixels:
+        name, share = info.class_names[areas.argmax()], areas.max() / pixels
+        offence = f"{info.name}: class {name!r} covers {share:.1%} of all pixels"
+        raise DatasetError(f"{offence}: is it the background, or are the masks inverted?")
+
+
+def _drop_bits(folder: Path, info: DatasetInfo) -> DatasetInfo:
+    """Bring images of 16 bits a channel to 8, all by one depth: what the brightest of them needs."""
+    depths = {path: read_depth(np.fromfile(path, np.uint8), path) for path in sorted(folder.iterdir())}
+    deep = [path for path, depth in depths.items() if depth > 8]
+    if not deep:
+        return info
+    bits = info.bits or max(depths.values())
+    for path in deep:
+        image = read_image(path, 3, bits)
+        write_image(path, image[..., :1] if (image == image[..., :1]).all() else image)
+    note = f"images of over 8 bits a channel, read as {bits} bits: {len(deep)}"
+    return info.model_copy(update={"bits": bits, "notes": (*info.notes, note)})
+
+
 def _list_issues(seen: list[Picture]) -> dict[str, dict[str, int]]:
     """Collect {finding: {image id: how many}}; empty where it was looked for and not found."""
     issues: dict[str, dict[str, int]] = {LEFT_OUT: {}}
@@ -145,9 +176,13 @@ def _compare_greys(seen: list[Picture]) -> dict[str, dict[str, int]]:
 def _split_by_group(folder: Path, labels: pd.DataFrame, info: DatasetInfo, share: int) -> tuple[dict, str]:
     """Choose the test part: {image id: part}, and a note that tells how."""
     table = classes_by_image(labels)
-    table["group"] = find_groups(scan_images(folder, table["ImageId"].tolist()), info)
+    scan = scan_images(folder, table["ImageId"].tolist())
+    table["group"] = find_groups(scan, info)
+    refuse_one_group(table["group"].to_numpy(), scan, info)
+    n_all = table["group"].nunique()
+    share = min(share, n_all)
     in_test = assign_folds(table, share, seed=0) == 0
-    n_all, n_test = table["group"].nunique(), table["group"][in_test].nunique()
+    n_test = table["group"][in_test].nunique()
     note = f"test part: fold 0 of {share} by group, {in_test.sum()} images in {n_test} groups"
     note = f"{len(table)} images in {n_all} groups; {note}"
     return dict(zip(table["ImageId"], np.where(in_test, "test", "train").tolist(), strict=True)), note

@@ -1,4 +1,4 @@
-"""Road cracks: CrackForest (.mat), CRACK500 crops, or any images/ with grey masks/."""
+"""Road cracks: CrackForest (.mat), CRACK500 crops, or any images with masks in folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +8,9 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from defectmill.dataset_info import DatasetInfo
+from defectmill.datasets import folder
 from defectmill.datasets.competition import DatasetError, Picture
-from defectmill.datasets.folder import EMPTY, REFUSED, check_shapes, pair_files, pair_stems, read_grey_pair
+from defectmill.datasets.folder import EMPTY, REFUSED, fit_image, pair_stems
 from defectmill.images import list_images
 
 CRACK = 2  # of CrackForest's codes; 1 is ground, and 3 and 4 mark large areas that are not cracks
@@ -21,8 +22,7 @@ BROKEN = (MatReadError, ValueError, KeyError, IndexError, TypeError, NotImplemen
 def read_raw(raw: Path, info: DatasetInfo) -> Iterator[Picture]:
     """Read a folder of one source; a mask without an image, damaged or of another size is refused."""
     if not (raw / "groundTruth").is_dir():
-        for image, mask in pair_files(raw / "images", raw / "masks"):
-            yield read_grey_pair(image, mask, 0, 1)
+        yield from folder.read_raw(raw, info)
         return
     images = [raw / "image" / name for name in list_images(raw / "image")]
     truths = {path.stem: path for path in (raw / "groundTruth").glob("*.mat")}
@@ -37,7 +37,7 @@ def _read_crackforest(image: Path, truth: Path) -> Picture:
         codes = loadmat(truth)["groundTruth"][0, 0]["Segmentation"]
     except BROKEN as error:
         raise DatasetError(f"{truth}: not a CrackForest ground truth ({error})") from error
-    check_shapes(image, truth, codes)
+    fit_image(image, truth, codes.shape)
     mask = (codes == CRACK).astype(np.uint8)[:, :, None]
     others = {f"pixels of code {code}, no crack": int((codes == code).sum()) for code in (3, 4)}
     return Picture(image.name, image, mask, issues={**REFUSED, **others, EMPTY: int(not mask.any())})

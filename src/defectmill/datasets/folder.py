@@ -1,53 +1,113 @@
-"""Datasets of images and masks in folders: colour masks (black is background), or a grey one for a class."""
+"""Datasets of images with mask files, or annotated in one of the known formats."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from defectmill.dataset_info import DatasetInfo
 from defectmill.datasets.competition import NAMED, DatasetError, Picture, name_some
-from defectmill.images import list_images, masks_from_colours, read_image, read_shape
+from defectmill.datasets.pairs import Pair, find_pairs
+from defectmill.formats import open_source
+from defectmill.formats.masks import Encoding, choose_encoding, read_masks, survey_masks
+from defectmill.images import list_images, read_image, read_orientation, read_shape, turn_upright
 
-Pairs = Iterator[tuple[Path, Path]]  # image and mask
 EDGE = 128  # from here on a pixel of a grey mask is defect
-OFF_PALETTE = 0.05  # share of a mask's pixels; more is another palette
-NOTES = (f"colour masks are read by the colours of the classes, grey ones from {EDGE} on",)
-# All training data: the validation fold is chosen by group, which a ready-made valid/ seldom is.
-PARTS = {"train": "train", "valid": "train", "test": "test"}
-OFF = "mask pixels of a colour off the palette, taken as the nearest"
-RIM = "mask pixels of a thin rim of another class, given to what they border"
+NOTES: tuple[str, ...] = ()
 GREY = f"grey mask pixels, binarised at {EDGE}"
 EMPTY = "empty mask in a defect class, counts as clean"
+UNMASKED = "image without a mask file, taken as clean"
+IGNORED = "orientation tag, not applied: masks are drawn on the pixels as they are stored"
+APPLIED = "orientation tag, applied: masks are drawn on the upright image"
 # An adapter stops at these: where it went on, none was found.
 REFUSED = {"mask without an image, refused": 0, "mask of another size than its image, refused": 0}
 
 
 def read_raw(raw: Path, info: DatasetInfo) -> Iterator[Picture]:
-    """Read images/ and masks/ (in colours), or such a pair in train/, valid/ and test/, or MVTec's layout.
+    """Read images and mask files (see `pairs.find_pairs`), MVTec's layout, or the format that `info` names.
 
-    That is test/<class>/, ground_truth/<class>/ (grey masks), train/good/ and test/good/, in `raw` or in a
+    MVTec's is test/<class>/, ground_truth/<class>/ (grey masks), train/good/ and test/good/, in `raw` or in a
     folder of the object's name, such as tile/. Its file names repeat: the class goes before the image id.
 
     Raises:
         DefectmillError: another layout, a folder that is no class, a mask without its image or the
-            reverse, sizes that differ, or a mask with other colours than `info` has.
+            reverse, sizes that differ, or masks that do not fit the classes.
     """
+    if info.format:
+        yield from _read_source(raw, info)
+        return
     for home in (raw / info.name.removeprefix("mvtec-"), raw):
-        if (home / "ground_truth").is_dir():
+        if (home / "ground_truth").is_dir() and any(p.is_dir() for p in (home / "ground_truth").iterdir()):
             yield from _read_mvtec(home, info)
             return
-    folders = {raw / name: part for name, part in PARTS.items() if (raw / name).is_dir()}
-    folders = {raw: ""} if (raw / "images").is_dir() else folders
-    if not folders:
-        found = name_some(sorted(p.name for p in raw.iterdir()), 8) or "nothing"
-        raise DatasetError(f"{raw}: neither images and masks nor train, valid, test; holds {found}")
-    for folder, part in folders.items():
-        for image, mask in pair_files(folder / "images", folder / "masks"):
-            yield read_colour_pair(image, mask, info, part)
+    pairs = find_pairs(raw)
+    names = {name for pair in pairs for name in pair.masks} - {""}
+    if unknown := sorted(names - set(info.class_names)):
+        raise DatasetError(f"{raw}: masks of {unknown[0]!r}, which is no class; there are {info.class_names}")
+    # A file of one class cannot tell which: its name does.
+    alone = info.model_copy(update={"classes": info.classes[:1]}) if names else info
+    survey = survey_masks(path for pair in pairs for paths in pair.masks.values() for path in paths)
+    encoding = choose_encoding(survey, alone)
+    if not any(pair.part == "test" for pair in pairs):
+        pairs = [replace(pair, part="") for pair in pairs]
+    ids = _name_uniquely(pair.image for pair in pairs)
+    is_plain = encoding == Encoding("binary", 255) and not (survey.alpha or names)
+    for pair in pairs:
+        masks = pair.masks.get("", [])
+        if is_plain and len(masks) == 1:
+            picture = replace(read_grey_pair(pair.image, masks[0], 0, 1), part=pair.part)
+        else:
+            picture = _read_pair(pair, encoding, info, alone)
+        yield replace(
+            picture, image_id=ids[pair.image], note=f"masks are read as {encoding.name}: {survey.seen}"
+        )
+
+
+def _read_pair(pair: Pair, encoding: Encoding, info: DatasetInfo, alone: DatasetInfo) -> Picture:
+    if not pair.masks and info.without_mask == "refused":
+        way_out = 'set "without_mask": "clean" or "left out" in its info.json'
+        raise DatasetError(f"{pair.image}: has no mask; if that is right, {way_out}")
+    if not pair.masks and info.without_mask == "left out":
+        return Picture(pair.image.name, pair.image, None)
+    image: Path | np.ndarray = pair.image
+    masks = np.zeros((*read_shape(pair.image), info.n_classes), np.uint8)
+    issues = Counter({**REFUSED, UNMASKED: int(not pair.masks)})
+    for number, (name, path) in enumerate(
+        (name, path) for name, paths in pair.masks.items() for path in paths
+    ):
+        drawn, odd = read_masks(path, encoding, alone)
+        image, tag = fit_image(pair.image, path, drawn.shape[:2])
+        if not number:
+            masks = np.zeros((*drawn.shape[:2], info.n_classes), np.uint8)
+            odd |= tag
+        if masks.shape[:2] != drawn.shape[:2]:
+            raise DatasetError(
+                f"{path}: a mask of {drawn.shape[:2]}, other masks of its image of {masks.shape[:2]}"
+            )
+        channel = info.class_names.index(name) if name else 0
+        masks[..., channel : channel + drawn.shape[2]] |= drawn
+        issues.update(odd)
+    return Picture(pair.image.name, image, masks, pair.part, dict(issues))
+
+
+def fit_image(image: Path, mask: Path, shape: tuple[int, ...]) -> tuple[Path | np.ndarray, dict[str, int]]:
+    """Find out whether a mask of `shape` was drawn on the stored pixels or on those that a tag turns upright.
+
+    Returns:
+        The file, or the upright (H, W, 3) image where the mask fits that alone; and an issue of each tag.
+    Raises:
+        DatasetError: the mask fits neither; with its scale, where that is it.
+    """
+    stored, orientation = read_shape(image), read_orientation(image)
+    if shape == stored:
+        return image, {IGNORED: 1} if orientation > 1 else {}
+    if orientation > 4 and shape == stored[::-1]:
+        return turn_upright(read_image(image, 3), orientation), {APPLIED: 1}
+    times, across = (round(one / other, 2) for one, other in zip(shape, stored, strict=True))
+    hint = f", at {times:g} times its scale: resize it by the nearest pixel first" * (times == across)
+    raise DatasetError(f"{mask}: a mask of {shape} for an image of {stored}{hint}")
 
 
 def _read_mvtec(home: Path, info: DatasetInfo) -> Iterator[Picture]:
@@ -65,13 +125,43 @@ def _read_mvtec(home: Path, info: DatasetInfo) -> Iterator[Picture]:
             yield Picture(f"good_{part}_{name}", good / name, masks)
 
 
-def pair_files(images: Path, masks: Path, ending: str = "") -> Pairs:
+def _read_source(raw: Path, info: DatasetInfo) -> Iterator[Picture]:
+    """Read one of the annotation formats; file names that repeat get their folder before them."""
+    source = open_source(raw, info.format)
+    found, told = list(source.read()), "; ".join([f"annotated in the format {source.format}", *source.notes])
+    ids = _name_uniquely(one.image for one in found)
+    has_test = any(one.part == "test" for one in found)
+    for one in found:
+        image_id = ids[one.image]
+        if one.masks is None:
+            yield Picture(image_id, one.image, None)
+            continue
+        if unknown := sorted(set(one.masks) - set(info.class_names)):
+            raise DatasetError(
+                f"{one.image}: has a {unknown[0]!r}, which is no class; there are {info.class_names}"
+            )
+        masks = np.zeros((*one.shape, info.n_classes), np.uint8)
+        for name, mask in one.masks.items():
+            masks[..., info.class_names.index(name)] = mask
+        yield Picture(image_id, one.image, masks, one.part if has_test else "", one.issues, note=told)
+
+
+def _name_uniquely(images: Iterable[Path]) -> dict[Path, str]:
+    """Give each image its file name as id; where two share it, their folders go before it."""
+    paths = list(images)
+    uses = Counter(path.name.casefold() for path in paths)
+    return {p: p.name if uses[p.name.casefold()] == 1 else "_".join(p.parts[-3:]) for p in paths}
+
+
+def pair_files(images: Path, masks: Path, ending: str = "") -> Iterator[tuple[Path, Path]]:
     """Pair the image files of two folders; see `pair_stems`."""
     found = [[folder / name for name in list_images(folder)] for folder in (images, masks)]
     return pair_stems(found[0], found[1], ending)
 
 
-def pair_stems(images: Iterable[Path], masks: Iterable[Path], ending: str = "") -> Pairs:
+def pair_stems(
+    images: Iterable[Path], masks: Iterable[Path], ending: str = ""
+) -> Iterator[tuple[Path, Path]]:
     """Pair images and masks of one stem, sorted by it.
 
     Args:
@@ -96,64 +186,12 @@ def pair_stems(images: Iterable[Path], masks: Iterable[Path], ending: str = "") 
         yield image, drawn[stem]
 
 
-def read_colour_pair(image: Path, mask: Path, info: DatasetInfo, part: str = "") -> Picture:
-    """Read an image with a colour mask; one of another size or with other colours is refused."""
-    colours = read_image(mask, channels=3)
-    check_shapes(image, mask, colours)
-    masks, n_off = masks_from_colours(colours, info.colours)
-    share = n_off / masks[:, :, 0].size
-    if share > OFF_PALETTE:
-        offence = f"{share:.1%} of its pixels have a colour that is no class's"
-        raise DatasetError(f"{mask}: {offence}; are the colours of {info.name} {info.colours}?")
-    issues = {**REFUSED, OFF: n_off}
-    if info.undo_rims:
-        masks, issues[RIM] = undo_rims(masks)
-    return Picture(image.name, image, masks, part, issues)
-
-
 def read_grey_pair(image: Path, mask: Path, channel: int, n_classes: int) -> Picture:
     """Read an image with a grey mask of one class; a mask of another size is refused."""
     grey = read_image(mask)
-    check_shapes(image, mask, grey)
+    fitting, tag = fit_image(image, mask, grey.shape[:2])
     masks = np.zeros((*grey.shape[:2], n_classes), np.uint8)
     masks[:, :, channel] = grey[:, :, 0] >= EDGE
     above, full = int((grey > 0).sum()), int((grey == 255).sum())
-    issues = {**REFUSED, GREY: above - full, EMPTY: int(not masks.any())}
-    return Picture(image.name, image, masks, issues=issues, grey={channel + 1: (above, full)})
-
-
-def check_shapes(image: Path, mask: Path, read_mask: np.ndarray) -> None:
-    """Refuse a mask of another size than its image, and say whether it is at another scale."""
-    shape, drawn = read_image(image).shape[:2], read_mask.shape[:2]
-    if drawn != shape:
-        times, across = (round(one / other, 2) for one, other in zip(drawn, shape, strict=True))
-        hint = f", at {times:g} times its scale: resize it by the nearest pixel first" * (times == across)
-        raise DatasetError(f"{mask}: a mask of {drawn} for an image of {shape}{hint}")
-
-
-def undo_rims(masks: np.ndarray) -> tuple[np.ndarray, int]:
-    """Undo what interpolation made of class numbers, such as a rim of 1 between background 0 and class 2.
-
-    A connected component that touches another class and holds no square of 5 x 5 pixels is such a rim; its
-    pixels are given to the nearest class or background beside them.
-
-    Args:
-        masks: (H, W, C) uint8 in {0, 1}, without overlap.
-    Returns:
-        (H, W, C) uint8 without rims, and how many pixels were given away.
-    """
-    class_ids = np.arange(1, masks.shape[2] + 1, dtype=np.uint8)
-    numbers = (masks * class_ids).max(axis=2)
-    rim = np.zeros(numbers.shape, bool)
-    for class_id in class_ids.tolist():
-        mine = (numbers == class_id).astype(np.uint8)
-        others = ((numbers > 0) & (mine == 0)).astype(np.uint8)
-        n, components = cv2.connectedComponents(mine, connectivity=8)
-        thick = components[cv2.erode(mine, np.ones((5, 5), np.uint8)) > 0]
-        touching = components[cv2.dilate(others, np.ones((3, 3), np.uint8)) > 0]
-        thin = np.setdiff1d(np.intersect1d(np.arange(1, n), touching), thick)
-        rim |= np.isin(components, thin)
-    if not rim.any():
-        return masks, 0
-    rows, columns = distance_transform_edt(rim, return_distances=False, return_indices=True)
-    return (numbers[rows, columns][..., None] == class_ids).astype(np.uint8), int(rim.sum())
+    issues = {**REFUSED, **tag, GREY: above - full, EMPTY: int(not masks.any())}
+    return Picture(image.name, fitting, masks, issues=issues, grey={channel + 1: (above, full)})

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from defectmill import files
-from defectmill.dataset_info import builtin_datasets, load_dataset_info
+from defectmill.dataset_info import builtin_datasets, load_dataset_info, read_dataset_info
 from defectmill.datasets import crack, folder, magnetic_tile, severstal
 from defectmill.datasets.competition import DatasetError, write_competition
 from defectmill.datasets.download import download
@@ -32,7 +32,9 @@ def prepare(dataset: str, raw: str) -> Path:
     target, builtin = files.ROOT / "input" / dataset, builtin_datasets().get(dataset)
     if not builtin:
         _check_own(target, raw)
-    info, adapter = builtin or load_dataset_info(dataset), ADAPTERS.get(dataset, folder)
+    own = target / "info.json"  # it may have been edited since dataset.json was written
+    info = builtin or (read_dataset_info(own) if own.is_file() else load_dataset_info(dataset))
+    adapter = ADAPTERS.get(dataset, folder)
     sources = [Path(source).resolve() for source in raw.split(os.pathsep) if raw]
     for source in sources:
         if not source.is_file() and not (source.is_dir() and any(source.iterdir())):

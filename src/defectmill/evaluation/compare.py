@@ -4,7 +4,7 @@ Both sides are measured on the same images and, in every draw of the bootstrap, 
 what is hard for both cancels out. On the validation fold thresholds were chosen too: it flatters both sides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +80,8 @@ def compare_runs(a: Sequence[Experiment], b: Sequence[Experiment]) -> dict[str, 
             raise ConfigError(f"{_title(run)} has dataset {run.dataset}, {_title(first)} has {first.dataset}")
     parts = {"validation images": (_read_validation(runs), "images.csv")}
     if solution.is_file() and all(run.submission.is_file() for run in runs):
-        tested = [_read_test(run.submission, solution) for run in runs]
+        named = read_image_table(first.require(first.output / "test_images.csv", "labels"))["ImageId"]
+        tested = [_read_test(run.submission, solution, named) for run in runs]
         parts["test images"] = tested, "test_images.csv"
     compared = {}
     for part, (tables, csv) in parts.items():
@@ -126,9 +127,10 @@ def _read_validation(runs: Sequence[Experiment]) -> list[Tables]:
     return tables
 
 
-def _read_test(submission: Path, solution: Path) -> Tables:
+def _read_test(submission: Path, solution: Path, image_ids: Collection[str]) -> Tables:
     """Read both in one order of rows: clean images that a solution does not list come as submitted."""
-    true, guessed = (t.sort_values(PAIR, kind="stable") for t in read_aligned(submission, solution))
+    both = read_aligned(submission, solution, image_ids)
+    true, guessed = (t.sort_values(PAIR, kind="stable") for t in both)
     return true, guessed
 
 

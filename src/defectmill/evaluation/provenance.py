@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -16,8 +17,9 @@ from defectmill import files
 from defectmill.config import Experiment
 
 # Modules that training uses beside those of models/.
-TRAINED_BY: tuple[str, ...] = ("images.py", "labels.py", "rle.py", "prediction/tiles.py")
+TRAINED_BY: tuple[str, ...] = ("images.py", "labels.py", "rle.py", "split.py", "prediction/tiles.py")
 TRAINED_BY += ("training/augment.py", "training/callbacks.py", "training/fit.py", "training/sequences.py")
+LEAST_STEPS = {True: 100, False: 200}  # of a pretrained network, and of an untrained one
 PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "opencv-python-headless", "albumentations")
 
 
@@ -54,9 +56,12 @@ def describe_networks(run: Experiment) -> str:
 
 
 def hash_folder(folder: Path) -> str:
-    """Hash the names and contents of all files of a folder, linked ones too: 64 hexadecimal digits."""
+    """Hash the names and contents of all files of a folder, linked ones too: 64 hexadecimal digits.
+
+    Hidden files do not count: they tell of the machine, not of the data.
+    """
     found = (Path(top) / name for top, _, names in os.walk(folder, followlinks=True) for name in names)
-    return hash_files(sorted(found), folder)
+    return hash_files(sorted(path for path in found if not path.name.startswith(".")), folder)
 
 
 def hash_files(paths: Iterable[Path], folder: Path | None = None) -> str:
@@ -70,13 +75,19 @@ def hash_files(paths: Iterable[Path], folder: Path | None = None) -> str:
 
 
 def hash_training(run: Experiment) -> str:
-    """Hash what the weights of `run.network` come from: its settings, labels, code and notebook.
+    """Hash what the weights of `run.network` come from: its settings, labels, pictures, code and notebook.
 
-    What a last fit does not heed, folds and what watches them, does not count for it.
+    What a last fit does not heed, folds and what watches them, does not count for it. The pictures are those
+    that 02 saw.
+
+    Raises:
+        ConfigError: 02 has not run.
     """
     network = run.network or run.networks[0]
     settings = run.model_dump(mode="json", include={"dataset", "seed", "data", "model", "training"})
+    settings["info"] = run.info.model_dump(mode="json", include={"bits"})  # how a picture's file is read
     is_last, training = network == "last", settings["training"]
+    training.pop("tensorboard", None)
     for name in ("epochs", "keep", "early_stop", "previews") if is_last else ("last_fit", "warm_start"):
         del training[name]
     source, solution = files.ROOT / "src" / "defectmill", run.input / "solution.csv"
@@ -84,13 +95,57 @@ def hash_training(run: Experiment) -> str:
     code += [*sorted(source.glob("models/*.py")), files.ROOT / "notebooks" / "03_train.ipynb"]
     weights = files.ROOT / str(getattr(run.model, "weights", "none"))
     tables = [run.output / "labels.csv", *[weights] * weights.is_file()]
-    if is_last and solution.is_file():
+    with_tests = is_last and solution.is_file()
+    if with_tests:
         tables += [run.output / "test_images.csv", solution]
-    images = pd.read_csv(run.output / "images.csv").drop(columns=["fold"] * is_last)
+    images = pd.read_csv(run.require(run.output / "images.csv", "labels")).drop(columns=["fold"] * is_last)
     text = [network, str(settings), hash_files(code), hash_files(tables), images.to_csv(index=False)]
+    with np.load(run.require(run.output / "scans.npz", "labels"), allow_pickle=False) as scans:
+        for part in ("train", "test")[: 1 + with_tests]:
+            text += sorted(map("{} {}".format, scans[f"{part} ImageId"], scans[f"{part} digest"]))
     if is_last and run.training.warm_start:
         text.append(hash_training(run.model_copy(update={"network": run.fold_networks[0]})))
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
+
+
+def hash_step(run: Experiment, sources: Iterable[str]) -> str:
+    """Hash what 04 and 05 come from: settings, networks, and what make holds their products to be made from.
+
+    Args:
+        sources: paths below the project's folder; one that is no file (a word of make's) does not count.
+    """
+    folders = (part.network_folder(name) for part in run.load_parts() for name in part.networks)
+    named = {files.ROOT / source for source in sources} | {folder / "model.keras" for folder in folders}
+    paths = sorted(path for path in named if path.is_file())
+    settings = run.model_dump_json(exclude={"about", "cost", "score"})
+    return hashlib.sha256(f"{settings}\n{hash_files(paths, files.ROOT)}".encode()).hexdigest()
+
+
+def judge_training(run: Experiment, steps: float) -> list[str]:
+    """Say why so many training steps of `run.network` teach it little; nothing where that is not known."""
+    learned, climbs = is_pretrained(run), getattr(run.training.schedule, "warmup_steps", 0)
+    least, thaws, said = LEAST_STEPS[learned], getattr(run.model, "thaw_step", 0), []
+    if steps < least:
+        kind = "a pretrained" if learned else "an untrained"
+        todo = "raise training.epochs or training.steps, or ask make plan"
+        said.append(
+            f"{steps} training steps teach {kind} network next to nothing; give {least} or more: {todo}"
+        )
+    if climbs >= steps:
+        said.append(
+            f"the learning rate climbs to the end: training.schedule.warmup_steps={climbs} of {steps}"
+        )
+    if thaws >= steps:
+        said.append(f"the encoder never learns: model.thaw_step={thaws} of {steps} training steps")
+    if getattr(run.model, "frozen", 0) and not learned:
+        said.append("model.frozen keeps weights that are random: nothing has trained them")
+    return said
+
+
+def is_pretrained(run: Experiment) -> bool:
+    """Whether `run.network` starts from weights that have learned something."""
+    given = getattr(run.model, "pretrained", False) or getattr(run.model, "weights", "none") != "none"
+    return given or (run.network == "last" and run.training.warm_start)
 
 
 def find_commit() -> str:

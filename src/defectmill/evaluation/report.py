@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from defectmill.config import Experiment
 from defectmill.dataset_info import ALL_CLASSES, DatasetInfo
 from defectmill.evaluation.metrics import METRICS, RESAMPLES, pick
+from defectmill.evaluation.results import find_weaknesses
 from defectmill.files import write_atomically
 
 HEADLINE = ("score", "floor", "gain", "micro_dice")
@@ -39,10 +40,15 @@ def show(macro: str, **values: object) -> Any:
     return HTML(str(getattr(load_template("parts.html.j2").module, macro)(**values)))
 
 
-def show_headline(metrics: pd.DataFrame, part: str, images: pd.DataFrame) -> Any:
-    """Show score, floor, gain and micro Dice of a part of the data, given with its image table and groups."""
+def show_headline(run: Experiment, metrics: pd.DataFrame, part: str, images: pd.DataFrame) -> Any:
+    """Show what is weak about a run, then score, floor, gain and micro Dice of a part of the data.
+
+    The part is given with its image table and groups.
+    """
     rows = {name: pick(metrics, name) for name in HEADLINE}
-    return show("headline", rows=rows, part=part, groups=images["group"].tolist(), resamples=RESAMPLES)
+    weak = find_weaknesses(run, rows["score"]["value"], rows["floor"]["value"])
+    values = {"rows": rows, "part": part, "groups": images["group"].tolist(), "resamples": RESAMPLES}
+    return show("headline", weaknesses=weak, **values)
 
 
 def show_classes(metrics: pd.DataFrame, info: DatasetInfo) -> Any:

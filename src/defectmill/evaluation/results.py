@@ -1,12 +1,16 @@
 """What the experiments reached here, read back from their scores.json: printed, as a page, in the README."""
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from defectmill import files
-from defectmill.config import ConfigError, list_experiments, load_experiment
+from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
 from defectmill.dataset_info import ALL_CLASSES
-from defectmill.evaluation.provenance import read_usage
+from defectmill.evaluation.provenance import is_pretrained, judge_training, read_usage
 
 # pandas and Jinja are imported where they are used: `make list` must be quick.
 BEGIN, END = "<!-- results: make results -->", "<!-- end of results -->"
@@ -57,6 +61,42 @@ def print_summary(name: str) -> None:
             f'      make EXPERIMENT={name} SET="training.epochs={2 * run.training.epochs}"    longer training'
         )
     print("      make site, make list    all runs side by side; all experiments")
+    for weakness in find_weaknesses(run, result["score"], result["floor"]):
+        print(f"WARNING: {weakness}")
+
+
+def find_weaknesses(run: Experiment, score: float, floor: float) -> list[str]:
+    """Say what is weak about a run, the worst first.
+
+    Args:
+        score: what it reached.
+        floor: what an empty submission reaches on the same images.
+    Returns:
+        A sentence each: no gain; a class that is never predicted; a network that trained too few steps.
+    """
+    import pandas as pd
+
+    from defectmill.evaluation.metrics import class_table
+
+    said, path = list[str](), run.output / "evaluation.csv"
+    if score <= floor:
+        ways = [f"`make plan EXPERIMENT={run.name}` for settings that fit a time", "more training steps"]
+        ways += [] if run.members or is_pretrained(run) else ["a pretrained encoder, model.name=encoder_unet"]
+        useless = f"finds nothing useful yet: score {score:.4f} is not above {floor:.4f}"
+        said.append(f"{useless}, the score of an empty submission; try {', '.join(ways)}")
+    if path.is_file():
+        # A class may be called NA.
+        measured = pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
+        table = class_table(measured, ["precision", "recall"]).drop(index=ALL_CLASSES)
+        for kind, recall in table["recall"][table["precision"].isna()].items():
+            shown = "and none of them shows it" if pd.isna(recall) else "though they show it"
+            said.append(f"{kind} is predicted nowhere in the validation images, {shown}")
+    for part in run.load_parts():
+        notes = part.output / "networks.json"
+        for name, note in (json.loads(notes.read_text()) if notes.is_file() else {}).items():
+            doubts = judge_training(part.model_copy(update={"network": name}), note.get("steps", math.inf))
+            said += [f"network {name} of {part.name}: {doubt}" for doubt in doubts]
+    return said
 
 
 def print_list() -> None:
@@ -74,10 +114,16 @@ def print_list() -> None:
     print(table.to_string(index=False))
 
 
-def write_site() -> Path:
-    """Write output/index.html, all experiments side by side; ConfigError where none has run here."""
+def write_site(runs: Mapping[str, Sequence[Any]] = MappingProxyType({})) -> Path:
+    """Write output/index.html, all experiments side by side; ConfigError where none has run here.
+
+    Args:
+        runs: finished runs of experiments by name, as `running.history` reads them; those of an experiment
+            that has several are shown side by side, with their curves.
+    """
     path = files.ROOT / "output" / "index.html"
-    files.write_if_changed(path, _render("site.html.j2"))
+    several = {name: runs[name] for name in runs if len(runs[name]) > 1}
+    files.write_if_changed(path, _render("site.html.j2", runs=several, top=path.parent))
     return path
 
 
@@ -92,7 +138,7 @@ def write_readme_table() -> Path:
     return readme
 
 
-def _render(template: str) -> str:
+def _render(template: str, **values: Any) -> str:
     """Fill a template with what every experiment reached here, largest gain over its floor first."""
     from defectmill.evaluation.report import load_template
 
@@ -105,4 +151,5 @@ def _render(template: str) -> str:
             rows.append({"run": run, "result": result, "total": total, "minutes": round(seconds / 60)})
     if not rows:
         raise ConfigError("no experiment was run here yet: make EXPERIMENT=sample")
-    return load_template(template).render(rows=sorted(rows, key=lambda row: -row["result"]["gain"]))
+    rows.sort(key=lambda row: -row["result"]["gain"])
+    return load_template(template).render(rows=rows, **values)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 
 from defectmill.config import ConfigError, Experiment
@@ -29,11 +30,9 @@ def build_model(experiment: Experiment) -> keras.Model:
         (N, H, W, 1 + C) with background first for the multiclass head. The experiment's seed decides the
         initial weights.
     Raises:
-        ConfigError: settings that do not fit one another.
+        ConfigError: weights that are missing or of another network.
     """
     settings, info = experiment.model, experiment.info
-    if settings.head == "multiclass" and not info.exclusive:
-        raise ConfigError(f"{experiment.dataset}: classes may overlap; set model.head=multilabel")
     keras.utils.set_random_seed(experiment.seed)
     try:
         return BUILD[settings.name](settings, info.n_classes, experiment.data.channels)
@@ -59,7 +58,7 @@ def list_layers(model: keras.Model, shape: tuple[int, int]) -> pd.DataFrame:
 
 
 def load_networks(run: Experiment, task: str) -> list[tuple[Experiment, keras.Model]]:
-    """Read trained networks, each with the experiment that it belongs to.
+    """Read trained networks, each with the experiment that it belongs to, whose `network` it is.
 
     Args:
         task: what they are to predict, "test" images or one's own ("infer"); or the name of a network, which
@@ -78,7 +77,7 @@ def load_networks(run: Experiment, task: str) -> list[tuple[Experiment, keras.Mo
             if (found := {key: note[key] for key in wanted}) != wanted:
                 todo = f"say the SET of its training, or `make train EXPERIMENT={part.name}`"
                 raise ConfigError(f"{path}: is {found}, wanted {wanted}: {todo}")
-            networks.append((part, load_model(path)))
+            networks.append((part.model_copy(update={"network": name}), load_model(path)))
     return networks
 
 
@@ -89,8 +88,28 @@ def describe_shown(run: Experiment) -> dict[str, Any]:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Read a trained network, for prediction; ConfigError where there is none that Keras can read."""
+    """Read a trained network, for prediction.
+
+    ConfigError: there is none that Keras can read, or its weights are not finite.
+    """
     try:
-        return keras.models.load_model(path, compile=False)
+        model = keras.models.load_model(path, compile=False)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a model: {error}; make train writes it") from error
+    refuse_broken_weights(model, path)
+    return model
+
+
+def find_broken_weight(model: keras.Model) -> str:
+    """Path of the first weight that holds nan or inf, and how much of it; "" where all are finite."""
+    for weight in model.weights:
+        broken = ~np.isfinite(keras.ops.convert_to_numpy(weight))
+        if broken.any():
+            return f"{weight.path} ({broken.sum():,} of {broken.size:,} values)"
+    return ""
+
+
+def refuse_broken_weights(model: keras.Model, path: Path) -> None:
+    """Raise ConfigError where weights that were read from `path` are not finite."""
+    if broken := find_broken_weight(model):
+        raise ConfigError(f"{path}: holds weights that are nan or inf, first {broken}: train it anew")

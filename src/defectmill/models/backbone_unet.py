@@ -11,7 +11,6 @@ from keras import layers
 
 from defectmill import files
 from defectmill.config import ConfigError
-from defectmill.dataset_info import nearest
 from defectmill.models.layers import PadToMultiple, attach_decoder
 from defectmill.settings import BackboneUnetSettings
 
@@ -24,8 +23,8 @@ def build_backbone_unet(settings: BackboneUnetSettings, n_classes: int, channels
     """Build the network, see `build_model`; `n_classes` does not count background.
 
     The decoder is that of `attach_decoder`; it takes the last features at each stride. A grey image is
-    repeated to three channels. ConfigError: an unknown backbone, or one without features at stride 32; a
-    missing weights file or one of another network; neither four nor five up_widths.
+    repeated to three channels. ConfigError: a backbone without features at stride 32; a missing weights file
+    or one of another network.
     """
     inputs = keras.Input((None, None, channels), name="image")
     x = PadToMultiple(max(STRIDES))(inputs)
@@ -43,19 +42,12 @@ def build_backbone_unet(settings: BackboneUnetSettings, n_classes: int, channels
 
 def _build_backbone(settings: BackboneUnetSettings, x) -> keras.Model:
     name, weights = settings.backbone, settings.weights
-    if name not in BACKBONES:
-        raise ConfigError(f"no model.backbone {name!r}{nearest(name, BACKBONES)}")
     module = importlib.import_module(BACKBONES[name].__module__)
     # The identity for backbones that prepare the image themselves.
     x = module.preprocess_input(x)
     backbone = BACKBONES[name](include_top=False, weights=None, input_tensor=x)
     if weights == "none":
         return backbone
-    if weights == "imagenet":
-        raise ConfigError("model.weights=imagenet would be a download; set it to a file, or to none")
-    if module.__name__.endswith(".efficientnet"):
-        # Keras builds one of its rescalings with weights="imagenet" only.
-        raise ConfigError(f"model.weights: with a file {name} lacks a rescaling; take an EfficientNetV2")
     path = files.ROOT / weights
     if not path.is_file():
         raise ConfigError(f"model.weights: {path} is missing; set it to a file that exists, or to none")

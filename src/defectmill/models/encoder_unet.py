@@ -33,7 +33,7 @@ def build_encoder_unet(settings: EncoderUnetSettings, n_classes: int, channels: 
 
     `up_widths` and what else is the decoder's: see `attach_decoder`. Frozen convolutions have their batch
     normalisation folded in, which is faster, with `fold_norm` all of them. For a grey image the weights of
-    the stem are summed over the colours. ConfigError: neither four nor five up_widths.
+    the stem are summed over the colours.
     """
     inputs = keras.Input((None, None, channels), name="image")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(inputs)

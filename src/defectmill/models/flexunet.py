@@ -7,7 +7,6 @@ arXiv:1505.04597, with dilation as of Yu & Koltun 2015, arXiv:1511.07122.
 import keras
 from keras import layers
 
-from defectmill.config import ConfigError
 from defectmill.models.layers import PadToMultiple, attach_head, normalize
 from defectmill.settings import FlexunetSettings
 
@@ -17,11 +16,9 @@ def build_flexunet(settings: FlexunetSettings, n_classes: int, channels: int) ->
 
     Level i, from 0, has filters * 2^i filters, kernels of max(3, kernel - 2i), dilation of
     max(1, dilation - i) and dropout at a rate of i * `dropout`, in encoder and decoder. Height and width are
-    halved `levels` - 1 times. ConfigError: a dropout rate of 1 or more at the deepest level.
+    halved `levels` - 1 times.
     """
-    deepest, dropout = settings.levels - 1, settings.dropout
-    if dropout * deepest >= 1:
-        raise ConfigError(f"dropout {dropout} is {dropout * deepest:g} at level {deepest}")
+    deepest = settings.levels - 1
     inputs = keras.Input((None, None, channels), name="image")
     x = layers.Rescaling(1 / 255)(inputs) if settings.rescale else inputs
     x = PadToMultiple(2**deepest)(x)

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from defectmill.config import ConfigError
 from defectmill.settings import EncoderModel
 
 GATE = 0.95  # what the image head starts with, for every class
@@ -60,11 +59,13 @@ class ImageGate(layers.Layer):
 
 
 def normalize(x, kind: str):
-    """Normalise by the setting `normalization`: none, batch, or group (of 8 channels)."""
+    """Normalise by the setting `normalization`: none, batch, or group (of 8 channels, or the next fit)."""
     if kind == "batch":
         return layers.BatchNormalization(momentum=MOMENTUM)(x)
     if kind == "group":
-        return layers.GroupNormalization(groups=max(1, x.shape[-1] // 8))(x)
+        wanted, channels = max(1, x.shape[-1] // 8), x.shape[-1]
+        groups = max(n for n in range(1, wanted + 1) if channels % n == 0)
+        return layers.GroupNormalization(groups)(x)
     return x
 
 
@@ -108,13 +109,9 @@ def attach_decoder(features, inputs, n_classes: int, settings: EncoderModel):
 
     Args:
         features: at strides 2, 4, 8, 16 and 32; None where an encoder has none. The deepest is a must.
-    Raises:
-        ConfigError: neither four nor five up_widths.
     """
     *skips, x = features
     up_widths = settings.up_widths
-    if len(up_widths) not in (len(skips), len(skips) + 1):
-        raise ConfigError(f"{len(up_widths)} up_widths; {settings.name} needs 4 or 5")
     x = deepest = layers.Dropout(settings.dropout)(x) if settings.dropout else x
     levels = []
     for level, width in enumerate(up_widths):

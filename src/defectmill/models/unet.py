@@ -7,7 +7,6 @@ capstone's network: 600,612 parameters.
 import keras
 from keras import layers
 
-from defectmill.config import ConfigError
 from defectmill.models.layers import PadToMultiple, attach_head, convolve
 from defectmill.settings import UnetSettings
 
@@ -15,12 +14,9 @@ from defectmill.settings import UnetSettings
 def build_unet(settings: UnetSettings, n_classes: int, channels: int) -> keras.Model:
     """Build the network, see `build_model`; `n_classes` does not count background.
 
-    Two convolutions a level, with dropout between those of the bottom. ConfigError: `up_widths` has not one
-    width for each level of the decoder.
+    Two convolutions a level, with dropout between those of the bottom.
     """
     widths, up_widths = settings.widths, settings.up_widths
-    if len(up_widths) != len(widths) - 1:
-        raise ConfigError(f"{len(widths)} widths need {len(widths) - 1} up_widths, not {up_widths}")
     how = settings.activation, settings.normalization
     inputs = keras.Input((None, None, channels), name="image")
     x = layers.Rescaling(1 / 255)(inputs)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from defectmill.config import Experiment
+from defectmill.files import DefectmillError
 from defectmill.images import ImageError, read_image, resize_image
 from defectmill.labels import draw_runs, runs_by_image
 from defectmill.prediction.postprocess import Maps, Pairs
@@ -17,6 +18,10 @@ from defectmill.prediction.tiles import blend_tiles, shown_shape, split_batches,
 
 FLIPS = {"horizontal": (1,), "vertical": (0,), "both": (0, 1)}
 BATCH = 4  # tiles predicted at once
+
+
+class PredictionError(DefectmillError):
+    """Probabilities that are no numbers; no mask may be made of them."""
 
 
 class MapStore:
@@ -50,7 +55,8 @@ def pair_with_truth(maps: Maps, labels: pd.DataFrame, n_classes: int) -> Pairs:
 def predict_probs(model: keras.Model, image: np.ndarray, run: Experiment) -> np.ndarray:
     """Predict one image, (H, W, ch) uint8, averaged over the experiment's flips and scales.
 
-    Gives (H, W, C) float32 in [0, 1]; the background of a multiclass head is dropped.
+    Gives (H, W, C) float32 in [0, 1]; the background of a multiclass head is dropped. PredictionError: the
+    network gives nan or inf.
     """
     height, width = shown_shape((image.shape[0], image.shape[1]), run.data)
     axes: list[tuple[int, ...]] = [(), *(FLIPS[flip] for flip in run.predict.flips)]
@@ -73,18 +79,28 @@ def predict_folder(
     """Yield (image id, probability map), the mean of all networks'; only one image is held at a time.
 
     `skipped` takes {image id: reason} of images that cannot be read; without it they raise ImageError.
+    PredictionError names the image and the network that gives nan or inf for it; it is never skipped.
     """
     for image_id in image_ids:
         try:
             channels = {run.data.channels for run, _ in networks}
-            images = {n: read_image(folder / image_id, n) for n in channels}
+            images = {n: read_image(folder / image_id, n, networks[0][0].info.bits) for n in channels}
         except ImageError as error:
             if skipped is None:
                 raise
             skipped[image_id] = str(error)
             continue
-        maps = (predict_probs(model, images[run.data.channels], run) for run, model in networks)
+        maps = (_predict_named(*network, images, folder / image_id) for network in networks)
         yield image_id, functools.reduce(np.add, maps) / np.float32(len(networks))
+
+
+def _predict_named(run: Experiment, model: keras.Model, images: dict, path: Path) -> np.ndarray:
+    try:
+        return predict_probs(model, images[run.data.channels], run)
+    except PredictionError as error:
+        network = run.training_folder / "model.keras"
+        todo = f"look at the image, or `make train EXPERIMENT={run.name}` with a lower training.learning_rate"
+        raise PredictionError(f"{path}: {error}, by {network}: {todo}") from error
 
 
 def _predict(model: keras.Model, images: np.ndarray, run: Experiment) -> np.ndarray:
@@ -105,4 +121,7 @@ def _predict_batch(model: keras.Model, batch: np.ndarray, run: Experiment) -> np
     first = int(run.model.head == "multiclass")
     alone = len(batch) == 1 and run.model.name == "flexunet"
     shown = np.repeat(batch, 2, axis=0) if alone else batch
-    return model.predict_on_batch(shown)[: len(batch), ..., first:]
+    probs = model.predict_on_batch(shown)[: len(batch), ..., first:]
+    if n_broken := int((~np.isfinite(probs)).sum()):
+        raise PredictionError(f"{n_broken:,} of {probs.size:,} probabilities are nan or inf")
+    return probs

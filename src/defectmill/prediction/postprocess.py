@@ -24,13 +24,15 @@ class ClassThreshold:
 
     threshold: probability that its pixels exceed. high_threshold: probability that its best pixel
     reaches (hysteresis, Canny 1986). minimum_area: pixels of the image. fill_holes: holes of a component are
-    part of it. A threshold of 1 predicts nothing.
+    part of it. weight: what its probability counts beside those of other classes, where a pixel has one class
+    only. A threshold of 1 predicts nothing.
     """
 
     threshold: float
     high_threshold: float
     minimum_area: int
     fill_holes: bool = False
+    weight: float = 1.0
 
 
 def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusive: bool) -> np.ndarray:
@@ -40,7 +42,7 @@ def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusiv
         thresholds: one a class; another number raises ValueError.
         exclusive: of several classes at a pixel only the most probable may stand.
     """
-    probs = keep_likeliest(probs) if exclusive else probs
+    probs = keep_likeliest(probs, [threshold.weight for threshold in thresholds]) if exclusive else probs
     maps = zip(np.moveaxis(probs, 2, 0), thresholds, strict=True)
     masks = np.stack([select_components(one, threshold) for one, threshold in maps], 2)
     if exclusive and any(threshold.fill_holes for threshold in thresholds):
@@ -49,9 +51,10 @@ def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusiv
     return masks.astype(np.uint8)
 
 
-def keep_likeliest(probs: np.ndarray) -> np.ndarray:
-    """Set every class but the most probable to 0 at each pixel: (H, W, C)."""
-    best = probs.argmax(axis=-1, keepdims=True)
+def keep_likeliest(probs: np.ndarray, weights: Sequence[float] | None = None) -> np.ndarray:
+    """Set every class but that of the largest probability times weight to 0 at each pixel: (H, W, C)."""
+    weighted = probs if weights is None else probs * np.array(weights, probs.dtype)
+    best = weighted.argmax(axis=-1, keepdims=True)
     return np.where(np.arange(probs.shape[-1]) == best, probs, 0)
 
 

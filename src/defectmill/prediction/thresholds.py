@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
+from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import GroupKFold
 
 from defectmill.config import ConfigError
@@ -22,6 +21,8 @@ from defectmill.settings import PredictSettings
 
 PRIOR = 10  # with fewer images than this, a class is judged more by the other classes than by itself
 NESTED = 5
+DECIDES = 0.3  # the calibrated probability at which classes are compared
+BELIEF = 0.01  # weight of what a probability says itself, in shares of the pixels of a class
 NOTHING = ClassThreshold(1.0, 1.0, 0)
 
 
@@ -43,37 +44,41 @@ class GridSearch:
 def typical_areas(labels: pd.DataFrame, n_classes: int) -> list[float]:
     """Median area of the masks of each class, in pixels; 0 for a class without a mask."""
     masks = labels[labels["hasMask"]]
-    medians = masks["EncodedPixels"].map(rle_area).groupby(masks["ClassId"]).median()
+    medians = masks["EncodedPixels"].map(rle_area).astype(float).groupby(masks["ClassId"]).median()
     return [float(medians.get(c, 0)) for c in range(1, n_classes + 1)]
 
 
 def fit_calibration(maps: Pairs, n_classes: int, groups: Sequence[int] | np.ndarray) -> np.ndarray:
     """Fit for each class how a probability is to be read, so that it agrees with how often it is right.
 
-    The logit is stretched and shifted (Platt 1999), class by class: crops show more defects than images do,
-    and networks are surer than they should be (Guo et al. 2017, arXiv:1706.04599).
+    Isotonic regression of the pixels (Zadrozny and Elkan 2002): crops show more defects than images do, and
+    the mean over flips and scales of a small defect is low. A logistic curve (Platt 1999) does not follow the
+    few pixels of rare classes: nearly all pixels lie at its lower end.
 
     Args:
         maps: (probs, truth), both (H, W, C), read once.
         groups: of the images, in their order.
     Returns:
-        (C, 2) slope and intercept, of the logit; 1, 0 for a class of fewer than PRIOR groups, or one whose
-        probabilities tell nothing.
+        (C, LEVELS) calibrated probability of each level from 0 to 1, never falling; the fewer groups a class
+        has, the nearer to the level itself.
     """
-    pixels, fitted = np.zeros((n_classes, 2 * LEVELS)), []
+    pixels, levels = np.zeros((n_classes, 2 * LEVELS)), np.linspace(0, 1, LEVELS)
     groups_of: list[set[int]] = [set() for _ in range(n_classes)]
     for (probs, truth), group in zip(maps, groups, strict=True):
         pixels += count_levels(probs, truth)
-        for channel in np.flatnonzero(truth.any(axis=(0, 1))):
+        for channel in np.flatnonzero(truth.any(axis=(0, 1))).tolist():
             groups_of[channel].add(group)
-    scores = logit(np.clip(np.tile(np.arange(LEVELS) / (LEVELS - 1), 2), 0.002, 0.998))[:, None]
-    for weights, found in zip(pixels, groups_of, strict=True):
-        slope, shift = 1.0, 0.0
-        if len(found) >= PRIOR:
-            model = LogisticRegression(C=1e6).fit(scores, np.arange(2 * LEVELS) >= LEVELS, weights)
-            slope, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
-        fitted.append((slope, shift) if slope > 0.1 else (1.0, 0.0))
-    return np.array(fitted)
+    fitted = np.tile(levels, (n_classes, 1))
+    for channel, found in enumerate(groups_of):
+        clean, defect = pixels[channel].reshape(2, LEVELS)
+        # Levels that no pixel has are read as they are, so far as their neighbours allow.
+        belief = (1 + BELIEF * defect.sum()) / LEVELS
+        weights = clean + defect + belief
+        rates = (defect + belief * levels) / weights
+        regression = IsotonicRegression(y_min=0, y_max=1).fit(levels, rates, weights)
+        trust = len(found) / (len(found) + PRIOR / 2)
+        fitted[channel] = trust * regression.predict(levels) + (1 - trust) * levels
+    return fitted
 
 
 def search_grid(
@@ -92,21 +97,24 @@ def search_grid(
         exclusive: see `make_masks`.
         calibration: of `fit_calibration`; None: probabilities are taken as they are.
     """
-    steps = product(settings.thresholds, settings.thresholds, settings.minimum_areas)
-    grid = np.array([(low, high, share) for low, high, share in steps if high >= low], float)
-    calibration = np.tile((1.0, 0.0), (len(areas), 1)) if calibration is None else calibration
-    points = []
-    for area, (slope, shift) in zip(areas, calibration, strict=True):
-        is_plain = (slope, shift) == (1, 0)  # else rounding would change the last digit
-        # Stored maps have 256 levels: nearer to 0 or 1 they would not be those of the test images.
-        low, high = (
-            p if is_plain else expit((logit(p) - shift) / slope).clip(0.01, 0.99) for p in grid.T[:2]
-        )
-        rows = zip(low.tolist(), high.tolist(), grid[:, 2] * area, strict=True)
-        points.append([ClassThreshold(t, h, round(a), settings.fill_holes) for t, h, a in rows])
+    combinations = product(settings.thresholds, settings.thresholds, settings.minimum_areas)
+    grid = np.array([(low, high, share) for low, high, share in combinations if high >= low], float)
+    levels, points, weights = np.linspace(0, 1, LEVELS), [], list[float]()
+    calibration = np.tile(levels, (len(areas), 1)) if calibration is None else calibration
+    for area, calibrated in zip(areas, calibration, strict=True):
+        bounds, weight = grid[:, :2], 1.0
+        if (calibrated != levels).any():  # else rounding would change the last digit
+            # Just below the first level that is so likely. Nearer to 0 or 1, maps stored in LEVELS would not
+            # be those of the test images.
+            bounds = ((np.searchsorted(calibrated, bounds) - 0.5) / (LEVELS - 1)).clip(0.01, 0.99)
+            decides = min(int(np.searchsorted(calibrated, DECIDES)), LEVELS - 1)
+            weight = DECIDES / float(levels[max(decides, 1)])
+        rows = zip(*bounds.T.tolist(), (grid[:, 2] * area).tolist(), strict=True)
+        points.append([ClassThreshold(t, h, round(a), settings.fill_holes, weight) for t, h, a in rows])
+        weights.append(weight)
     counts = []
     for probs, truth in maps:
-        probs = keep_likeliest(probs) if exclusive else probs
+        probs = keep_likeliest(probs, weights) if exclusive else probs
         counts.append([_count(probs[..., c], truth[..., c], mine) for c, mine in enumerate(points)])
     if not counts:
         raise DefectmillError("no validation images to choose thresholds on")
@@ -151,7 +159,9 @@ def choose_thresholds(
     points = [{"ClassId": c, **asdict(p)} for c, mine in enumerate(search.class_thresholds, 1) for p in mine]
     of_grid = np.tile(search.grid[:, [0, 2]], (len(chosen), 1)).T
     judged = {"imagewise_dice": imagewise.ravel(), "micro_dice": micro.ravel(), "gain": gain.ravel()}
-    return chosen, pd.DataFrame(points).assign(calibrated=of_grid[0], area_share=of_grid[1], **judged)
+    return chosen, pd.DataFrame(points).drop(columns="weight").assign(
+        calibrated=of_grid[0], area_share=of_grid[1], **judged
+    )
 
 
 def nested_counts(search: GridSearch, groups: Sequence[int]) -> np.ndarray:
@@ -226,10 +236,7 @@ def read_thresholds(path: Path) -> list[ClassThreshold]:
     """Read thresholds.json back, by channel; ConfigError where an older version wrote it."""
     rows = sorted(json.loads(path.read_text()).items(), key=lambda item: int(item[0]))
     try:
-        return [
-            ClassThreshold(r["threshold"], r["high_threshold"], r["minimum_area"], r["fill_holes"])
-            for _, r in rows
-        ]
+        return [ClassThreshold(*(r[field.name] for field in fields(ClassThreshold))) for _, r in rows]
     except KeyError as error:
         todo = f"`make predict EXPERIMENT={path.parent.name}` writes it anew"
         raise ConfigError(f"{path}: has no {error}, an older version wrote it: {todo}") from error

@@ -14,12 +14,18 @@ from defectmill import files
 from defectmill.config import Experiment
 from defectmill.evaluation import provenance
 
+# Folders of output/<experiment> that hold no product of a notebook.
+ASIDE = ("ablation", "notebooks", "runs", "settings")
 
-def run_notebook(name: str, run: Experiment, values: dict) -> None:
-    """Run one notebook by papermill; the executed copy, its time and memory go to output.
+
+def run_notebook(name: str, run: Experiment, values: dict, made_from: str = "") -> None:
+    """Run one notebook by papermill; the executed copy goes to output, and <step>.json beside it.
+
+    That has seconds and peak_mb, made_from, and the products, by name below output or the network's folder.
 
     Args:
         values: its parameters beside `experiment`.
+        made_from: hash of what the products come from.
     Raises:
         SystemExit: the notebook failed (its cell and error are shown), or its parameters cell
             has other names: papermill itself only warns of an unknown parameter.
@@ -63,15 +69,28 @@ def run_notebook(name: str, run: Experiment, values: dict) -> None:
         raise SystemExit(f"error: {source}: the kernel died; see {log}") from error
     seconds = round(time.perf_counter() - clock, 1)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    executed.with_suffix(".json").write_text(json.dumps({"seconds": seconds, "peak_mb": peak}) + "\n")
     if name == "05_report":
         from defectmill.evaluation.report import export_report
 
         export_report(executed, run)
+    home = run.training_folder if name == "03_train" else run.output
+    note = {"seconds": seconds, "peak_mb": peak, "made_from": made_from}
+    note["products"] = list_written(home, started)
+    executed.with_suffix(".json").write_text(json.dumps(note) + "\n")  # last: it is newer than all products
     written = {*run.output.iterdir(), *run.training_folder.glob("*"), run.submission}
     tell_products(
         [p for p in written if p.exists() and p.is_file() and p.stat().st_mtime >= started], seconds
     )
+
+
+def list_written(home: Path, started: float) -> list[str]:
+    """Names below a folder of the files in it that were written since a time, sorted."""
+    found = []
+    for top, folders, names in os.walk(home):
+        folders[:] = [name for name in folders if Path(top) != home or name not in ASIDE]
+        paths = (Path(top) / name for name in names)
+        found += [p.relative_to(home).as_posix() for p in paths if p.stat().st_mtime >= started]
+    return sorted(found)
 
 
 def tell_products(paths: Sequence[Path], seconds: float | None = None) -> None:

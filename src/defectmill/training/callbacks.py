@@ -2,9 +2,11 @@
 
 import math
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 
 import keras
 import numpy as np
@@ -14,8 +16,10 @@ from tqdm import tqdm
 from defectmill import files
 from defectmill.config import Experiment
 from defectmill.dataset_info import DatasetInfo
+from defectmill.files import DefectmillError
 from defectmill.images import overlay, read_image, resize_image, write_image
 from defectmill.labels import draw_runs
+from defectmill.models import find_broken_weight
 from defectmill.prediction.inference import predict_probs
 from defectmill.prediction.postprocess import keep_likeliest
 from defectmill.settings import CosineSchedule, OneCycleSchedule, ReduceSchedule
@@ -41,15 +45,16 @@ def make_callbacks(run: Experiment, train: DefectSequence, validation: Validatio
     checkpoint = folder / "checkpoint.keras"
     for old in (checkpoint, folder / "trained.json"):
         old.unlink(missing_ok=True)
-    best = {"monitor": MONITOR, "mode": "max"}
+    best, history = {"monitor": MONITOR, "mode": "max"}, keras.callbacks.CSVLogger(folder / "history.csv")
     # The averaged weights come first: the checkpoint must save those that were measured.
     callbacks = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if training.ema else []
     callbacks += [
+        FiniteGuard(run, train, history),
         LearningRateLog(),
         keras.callbacks.ModelCheckpoint(
             checkpoint, save_best_only=bool(validation) and training.keep == "best", **best
         ),
-        keras.callbacks.CSVLogger(folder / "history.csv"),
+        history,
     ]
     if validation and training.keep == "best":
         callbacks.append(keras.callbacks.EarlyStopping(patience=training.early_stop, **best))
@@ -60,11 +65,78 @@ def make_callbacks(run: Experiment, train: DefectSequence, validation: Validatio
             callbacks.append(OneCycle(training.learning_rate, schedule, len(train)))
         case ReduceSchedule(factor=factor, patience=patience):
             callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=factor, patience=patience, **best))
+    if training.tensorboard:
+        if not find_spec("tensorboard"):
+            way_out = "install it into this environment, or set false"
+            raise TrainingError(f"setting 'training.tensorboard': no package tensorboard; {way_out}")
+        shutil.rmtree(logs := folder / "tensorboard", ignore_errors=True)
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     if files.is_unattended():
         callbacks.append(TerminalProgress())  # clears its moving line before the previews print
     if training.previews and validation:
         callbacks.append(Previews(run, validation.pictures))
     return callbacks
+
+
+class TrainingError(DefectmillError):
+    """A training that cannot go on."""
+
+
+class FiniteGuard(keras.callbacks.Callback):
+    """Stops a training whose loss or weights are nan or inf, before a checkpoint can keep them.
+
+    TrainingError names the epoch, the step, the loss, the learning rate, and what likely caused it. The loss
+    is read after every step, the weights after every epoch. `history` is closed before.
+    """
+
+    def __init__(self, run: Experiment, train: DefectSequence, history: keras.callbacks.CSVLogger):
+        super().__init__()
+        self.run, self.train, self.history = run, train, history
+        self._epoch = self._step = 0
+
+    def on_train_begin(self, logs=None):
+        if broken := find_broken_weight(self.model):
+            read = "model.weights, or the network that this one goes on from, is a broken file"
+            raise TrainingError(f"weights are nan or inf before the first step, first {broken}: {read}")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step = batch
+        if not math.isfinite(logs["loss"]):
+            self._stop(f"the loss is {logs['loss']}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if broken := find_broken_weight(self.model):
+            self._stop(f"the loss was {logs['loss']:.4g}, and then weights are nan or inf, first {broken}")
+        if not math.isfinite(logs.get("val_loss", 0)):
+            self._stop(f"the loss of the validation images is {logs['val_loss']}")
+
+    def _stop(self, what: str) -> None:
+        self.history.on_train_end()
+        rate, causes = float(self.model.optimizer.learning_rate), "; ".join(self._list_causes())
+        where = f"epoch {self._epoch + 1}, step {self._step + 1} of {self.train.steps_per_epoch}"
+        raise TrainingError(f"{where}: {what}, at a learning rate of {rate:.3g}. Likely causes: {causes}")
+
+    def _list_causes(self) -> list[str]:
+        """List what may have caused it, what is known of the step first."""
+        training, step = self.run.training, self._epoch * self.train.steps_per_epoch + self._step
+        images, masks = self.train[step]
+        causes, policy = [], keras.config.dtype_policy().name
+        if not np.isfinite(images).all():
+            causes.append("pixels of this batch are nan or inf: look for a broken image")
+        if not np.isin(masks, (0, 1)).all():
+            causes.append(f"labels of this batch are not 0 or 1, but {masks.min():.3g} to {masks.max():.3g}")
+        if policy != "float32":
+            causes.append(f"Keras computes in {policy}: set its precision to float32")
+        if step:  # at the first one no rate has counted yet
+            lower = f"training.learning_rate={training.learning_rate / 10:.2g}"
+            causes.append(f"the rate is too high: set {lower}, or what make rates suggests")
+            if not (training.clipnorm or training.clipvalue):
+                causes.append("gradients are not clipped: set training.clipnorm=1")
+        terms = ", ".join(name for name, weight in training.loss.items() if weight)
+        return [*causes, f"a term of training.loss ({terms}): try others"]
 
 
 class LearningRateLog(keras.callbacks.Callback):

@@ -51,7 +51,7 @@ def measure_cost(run: Experiment, split: Split) -> Cost:
     ids = split.validation["ImageId"]
     image = read_image(run.input / "train_images" / ids.iloc[0], run.data.channels)
     predict = min(repeat(partial(predict_probs, model, image, run), repeat=2, number=1))
-    n_test = len(list_images(run.input / "test_images")) * len(run.test_networks())
+    n_test = len(list_images(run.input / "test_images", missing_ok=True)) * len(run.test_networks())
     steps = len(train) * len(run.fold_networks) + train.steps_per_epoch * run.training.last_fit
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return Cost(step, predict, steps, len(ids) * run.training.epochs, len(ids) + n_test, peak_mb)

@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from defectmill import files
 from defectmill.config import Experiment
-from defectmill.evaluation.provenance import hash_training
+from defectmill.evaluation.provenance import hash_training, judge_training
 from defectmill.files import DefectmillError
-from defectmill.models import build_model, describe_shown
+from defectmill.models import build_model, describe_shown, refuse_broken_weights
 from defectmill.models.encoder_unet import PARTS
 from defectmill.models.losses import DefectLoss, ForegroundDice, batch_dice, soft_pixel_accuracy
 from defectmill.settings import EncoderUnetSettings
@@ -119,22 +119,33 @@ def compile_model(model: keras.Model, run: Experiment) -> None:
 def warm_start(run: Experiment, model: keras.Model) -> None:
     """Let a last fit go on from the weights of the first fold's network, where the experiment says so."""
     if run.network == "last" and run.training.warm_start:
-        folder = run.network_folder(run.fold_networks[0])
-        model.load_weights(run.require(folder / "model.keras", "train"))
+        path = run.network_folder(run.fold_networks[0]) / "model.keras"
+        model.load_weights(run.require(path, "train"))
+        refuse_broken_weights(model, path)
 
 
-def keep_network(run: Experiment, split: Split) -> None:
-    """Give a trained network its name, model.keras, beside trained.json: what it is and learned from."""
+def keep_network(run: Experiment, split: Split, steps: int) -> None:
+    """Give a trained network its name, model.keras, beside trained.json: what it is and learned from.
+
+    `steps`: how many it has trained.
+    """
     folder = run.training_folder
     note = {
         "network": run.network or run.networks[0],
         "images": len(split.train),
         "validation": len(split.validation),
+        "steps": steps,
         "shown": describe_shown(run),
         "made_from": hash_training(run),
     }
     (folder / "checkpoint.keras").replace(folder / "model.keras")
     files.write_if_changed(folder / "trained.json", json.dumps(note) + "\n")
+
+
+def warn_of_few_steps(run: Experiment, steps: int) -> None:
+    """Print why a training of so many steps will teach the network little, where that is known."""
+    for doubt in judge_training(run, steps):
+        print(f"WARNING: {doubt}")
 
 
 def verbosity() -> int | str:

@@ -26,6 +26,8 @@ NAN_AS_INTEGER = np.float32(np.iinfo(np.int64).min)  # what x86 makes of int64(N
 class Pictures:
     """Images of an image table and their masks, at the size at which the network is shown them.
 
+    `bits` are those of the camera, see `images.read_image`.
+
     `read` returns an image, (h, w, ch) uint8, `draw` its masks, (h, w, C) uint8 in {0, 1}. Both keep what
     they return, so nobody may write into it. DefectmillError: no images.
 
@@ -33,6 +35,8 @@ class Pictures:
         labels: label table; rows of other images are ignored.
         images: image table; one without a `group` is a part of its own.
     """
+
+    bits = 0
 
     def __init__(
         self, labels: pd.DataFrame, images: pd.DataFrame, folder: Path, n_classes: int, data: DataSettings
@@ -54,7 +58,7 @@ class Pictures:
         return shown_shape(self.shapes[image_id], self.data)
 
     def _read(self, image_id: str) -> np.ndarray:
-        image = read_image(self.folder / image_id, self.data.channels)
+        image = read_image(self.folder / image_id, self.data.channels, self.bits)
         return resize_image(image, self.shown(image_id))
 
     def _draw(self, image_id: str) -> np.ndarray:
@@ -251,10 +255,12 @@ def make_sequences(run: Experiment, split: Split) -> tuple[DefectSequence, Valid
     kind = CapstoneSequence if run.data.mode == "capstone" else DefectSequence
     epochs = training.last_fit if run.network == "last" else training.epochs
     train = Pictures(split.labels, split.train, *how)
+    train.bits = run.info.bits
     sequence = kind(train, training.batch_size, run.seed, training.steps, epochs)
     if split.validation.empty and run.network == "last":
         return sequence, None
     check = Pictures(split.labels, split.validation, *how)
+    check.bits = run.info.bits
     return sequence, ValidationSequence(check, training.batch_size, tiles.shape if tiles else None)
 
 

@@ -1,0 +1,69 @@
+"""What JSON files of annotations hold: objects with entries, corners, PNG pictures as text."""
+
+import base64
+import io
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from defectmill.formats.shapes import FormatError
+
+SHOWN = 60  # characters of a value that an error shows
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file in UTF-8; FormatError where it is none."""
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except ValueError as error:  # of decode as well
+        raise FormatError(f"{path}: not JSON in UTF-8 ({error})") from error
+
+
+def take(record: Any, key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+    """Take an entry of a JSON object.
+
+    Args:
+        default: for an entry that is missing or null.
+    Raises:
+        FormatError: it is none of `kind`.
+    """
+    value = record.get(key) if isinstance(record, dict) else None
+    value = default if value is None else value
+    if isinstance(value, kind):
+        return value
+    kinds = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+    raise FormatError(f"{key} is {value!r:.{SHOWN}}, not of type {kinds}")
+
+
+def take_shape(record: Any, height: str, width: str) -> tuple[int, int] | None:
+    """Take an image's (height, width); None where one is missing."""
+    shape = take(record, height, int, 0), take(record, width, int, 0)
+    return shape if all(shape) else None
+
+
+def read_corners(value: Any) -> np.ndarray:
+    """Read [[x, y], ...], as a polygon has them: (n, 2) float; FormatError where they are none."""
+    try:
+        return np.array(value or [], float).reshape(len(value or []), 2)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{value!r:.{SHOWN}} are no corners [[x, y], ...]") from error
+
+
+def decode_patch(text: str) -> np.ndarray:
+    """Decode a mask, a PNG in base64, perhaps compressed by zlib: (h, w) bool.
+
+    What is opaque is mask or, where the PNG has no transparency, what is not black.
+    """
+    try:
+        data = base64.b64decode(text)
+        data = data if data.startswith(b"\x89PNG") else zlib.decompress(data)
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.has_transparency_data:
+                return np.array(picture.convert("RGBA"))[:, :, 3] > 0
+            return np.array(picture.convert("L")) > 0
+    except (OSError, ValueError, zlib.error, Image.DecompressionBombError) as error:
+        raise FormatError(f"its mask is no PNG in base64: {text:.{SHOWN}} ({error})") from error

@@ -1,0 +1,248 @@
+"""Mask files of every encoding, and those that fit none, drawn by hand on 12 x 20 pixels."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from defectmill.dataset_info import DatasetInfo
+from defectmill.formats.masks import (
+    GREY,
+    JPEG,
+    OFF,
+    RIMS,
+    VOIDS,
+    choose_encoding,
+    find_classes,
+    read_masks,
+    survey_masks,
+)
+from defectmill.formats.shapes import FormatError
+
+SHAPE = (12, 20)
+COLOURS = [(255, 0, 0), (0, 255, 0)]
+
+
+def make_info(n_classes: int = 2, **more) -> DatasetInfo:
+    classes = [{"id": i + 1, "name": f"c{i + 1}", "colour": COLOURS[i]} for i in range(n_classes)]
+    return DatasetInfo.model_validate({"name": "own", "title": "Own", "classes": classes, **more})
+
+
+def draw(first: int | tuple, second: int | tuple = 0, back: int | tuple = 0) -> np.ndarray:
+    """A block of 3 x 4 pixels of the first value and one of 6 x 5 of the second, on `back`."""
+    width = max(np.size(value) for value in (first, second, back))
+    values = np.array([np.broadcast_to(value, width) for value in (back, first, second)])
+    numbers = np.zeros(SHAPE, int)
+    numbers[1:4, 2:6] = 1
+    numbers[5:11, 10:15] = 2
+    return values[numbers].astype(np.uint8).squeeze()
+
+
+def save(folder, array: np.ndarray, name: str = "m.png", mode: str | None = None, **options):
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(folder / name, **options)
+    return folder / name
+
+
+def read(info: DatasetInfo, *paths) -> list[tuple[str, list[int], dict[str, int]]]:
+    encoding = choose_encoding(survey_masks(paths), info)
+    read = [read_masks(path, encoding, info) for path in paths]
+    return [(encoding.name, masks.sum(axis=(0, 1)).tolist(), issues) for masks, issues in read]
+
+
+def palette(array: np.ndarray, colours: list[tuple]) -> Image.Image:
+    image = Image.fromarray(array).convert("P")
+    image.putpalette([part for colour in colours for part in colour])
+    image.putdata(array.ravel().tolist())
+    return image
+
+
+def test_class_numbers_are_read_as_they_are(tmp_path):
+    path = save(tmp_path, draw(1, 2))
+    assert read(make_info(), path) == [("index", [12, 30], {VOIDS: 0, RIMS: 0})]
+
+
+def test_class_numbers_of_16_bits_too(tmp_path):
+    path = save(tmp_path, draw(1, 2).astype(np.uint16))
+    assert read(make_info(), path)[0][:2] == ("index", [12, 30])
+
+
+def test_a_class_may_have_a_number_of_its_own(tmp_path):
+    info = make_info()
+    kinds = [kind.model_copy(update={"value": v}) for kind, v in zip(info.classes, (170, 85), strict=True)]
+    path = save(tmp_path, draw(85, 170))
+    own = info.model_copy(update={"classes": tuple(kinds)})
+    assert read(own, path)[0][:2] == ("index", [30, 12])
+
+
+def test_255_among_class_numbers_is_no_class(tmp_path):
+    mask = draw(1, 2)
+    mask[0, :7] = 255
+    path = save(tmp_path, mask)
+    assert read(make_info(), path) == [("index", [12, 30], {VOIDS: 7, RIMS: 0})]
+    assert read(make_info(1), save(tmp_path, np.where(mask == 2, 0, mask).astype(np.uint8)))[0][1] == [12]
+
+
+def test_a_number_of_no_class_is_refused_in_a_file_that_the_survey_did_not_see(tmp_path):
+    good, bad = save(tmp_path, draw(1, 2)), save(tmp_path, draw(1, 7), "bad.png")
+    encoding = choose_encoding(survey_masks([good]), make_info())
+    with pytest.raises(FormatError, match=r"bad\.png: holds 7, which is no class's number: \[1, 2\]"):
+        read_masks(bad, encoding, make_info())
+
+
+def test_palette_files_go_by_their_colours_where_those_are_the_classes(tmp_path):
+    # Index 1 has the colour of class 2, and the reverse.
+    palette(draw(1, 2), [(0, 0, 0), COLOURS[1], COLOURS[0]]).save(tmp_path / "m.png")
+    assert read(make_info(), tmp_path / "m.png")[0][:2] == ("colours", [30, 12])
+
+
+def test_palette_files_go_by_their_indices_where_their_colours_are_others(tmp_path):
+    palette(draw(1, 2), [(0, 0, 0), (128, 0, 128), (0, 128, 128)]).save(tmp_path / "m.png")
+    assert read(make_info(), tmp_path / "m.png")[0][:2] == ("index", [12, 30])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [(np.uint8, 1), (np.uint8, 255), (np.uint8, 77), (np.uint16, 65535)]
+)
+def test_two_values_are_background_and_the_only_class(tmp_path, dtype, value):
+    mask = (
+        (draw(1, 1) * value).astype(dtype) if dtype == np.uint8 else draw(1, 1).astype(dtype) * dtype(value)
+    )
+    assert read(make_info(1), save(tmp_path, mask)) == [("binary", [42], {GREY: 0})]
+
+
+def test_one_bit_files_are_background_and_the_only_class(tmp_path):
+    assert read(make_info(1), save(tmp_path, draw(255, 255), mode="1"))[0][1] == [42]
+
+
+def test_grey_edges_are_split_at_half_of_the_brightest(tmp_path):
+    mask = draw(255)
+    mask[4, 2:6], mask[0, 2:6] = 127, 128
+    assert read(make_info(1), save(tmp_path, mask)) == [("binary", [16], {GREY: 8})]
+
+
+def test_numbers_from_1_on_are_instances_of_the_only_class(tmp_path):
+    mask = draw(1, 2)
+    mask[0, 19] = 3
+    assert read(make_info(1), save(tmp_path, mask))[0][:2] == ("binary", [43])
+    deep = mask.astype(np.uint16)
+    assert read(make_info(1), save(tmp_path, deep))[0][:2] == ("binary", [43])
+
+
+def test_a_mask_in_the_alpha_channel(tmp_path):
+    white = np.full((*SHAPE, 4), 255, np.uint8)
+    white[..., 3] = draw(255, 200)
+    black = np.zeros((*SHAPE, 4), np.uint8)
+    black[..., 3] = draw(255, 200)
+    clean = np.zeros((*SHAPE, 4), np.uint8)
+    assert read(make_info(1), save(tmp_path, white))[0][1] == [42]
+    paths = save(tmp_path, black, "b.png"), save(tmp_path, clean, "c.png")
+    assert [areas for _, areas, _ in read(make_info(1), *paths)] == [[42], [0]]
+
+
+def test_strokes_in_colour_on_transparent_are_read_by_their_colour(tmp_path):
+    strokes = np.zeros((*SHAPE, 4), np.uint8)
+    strokes[..., :3] = draw(COLOURS[0], COLOURS[1], (0, 255, 0))
+    strokes[..., 3] = draw(255, 255)
+    assert read(make_info(), save(tmp_path, strokes))[0][:2] == ("colours", [12, 30])
+
+
+def test_opacity_cannot_tell_two_classes_apart(tmp_path):
+    drawn = np.zeros((*SHAPE, 4), np.uint8)
+    drawn[..., 3] = draw(255)
+    with pytest.raises(FormatError, match=r"own: 1 masks \(1 grey, 1 partly transparent\)"):
+        read(make_info(), save(tmp_path, drawn))
+
+
+def test_colours_saved_as_jpeg_are_read_by_the_nearest_and_told(tmp_path):
+    big = np.kron(draw(COLOURS[0], COLOURS[1]), np.ones((8, 8, 1), np.uint8))
+    path = save(tmp_path, big, "m.jpg", quality=90)
+    ((name, areas, issues),) = read(make_info(), path)
+    assert name == "colours"
+    assert areas == pytest.approx([12 * 64, 30 * 64], rel=0.05)
+    assert issues[JPEG] == 1
+    assert issues[OFF] > 0
+
+
+def test_class_numbers_saved_as_jpeg_are_refused(tmp_path):
+    path = save(tmp_path, draw(1, 2), "m.jpg")
+    with pytest.raises(FormatError, match=r"1 JPEG.*numbers.*save masks as PNG"):
+        read(make_info(), path)
+    with pytest.raises(FormatError, match="JPEG keeps no such numbers"):
+        read(make_info(1), path)
+
+
+def test_off_palette_pixels_count_among_those_beside_the_background(tmp_path):
+    # 20 of 600 coloured pixels of a large mask are of no class's colour: few of all, too many of these.
+    mask = np.zeros((300, 400, 3), np.uint8)
+    mask[10:30, 10:40] = COLOURS[0]
+    mask[10:11, 10:30] = (0, 0, 255)
+    read(make_info(), save(tmp_path, mask))
+    mask[10:13, 10:30] = (0, 0, 255)
+    with pytest.raises(FormatError, match=r"m\.png: 10\.0% of its pixels beside .* as \(0, 0, 255\)"):
+        read(make_info(), save(tmp_path, mask))
+
+
+def test_rims_of_a_mask_that_was_once_resized_are_given_back(tmp_path):
+    info = make_info()
+    colours = ((128, 0, 0), (192, 0, 0))
+    kinds = [kind.model_copy(update={"colour": c}) for kind, c in zip(info.classes, colours, strict=True)]
+    mask = np.zeros((40, 60, 3), np.uint8)
+    mask[8:32, 10:50] = (192, 0, 0)
+    mask[8:32, 10] = (110, 0, 0)
+    ((_, areas, issues),) = read(info.model_copy(update={"classes": tuple(kinds)}), save(tmp_path, mask))
+    assert areas[0] == 0
+    assert issues[OFF] == issues[RIMS] == 24
+
+
+def test_masks_without_a_defect_are_refused(tmp_path):
+    for n_classes in (1, 2):
+        with pytest.raises(FormatError, match=r"own: 1 masks \(1 grey\), numbers 0: no mask has a defect"):
+            read(make_info(n_classes), save(tmp_path, draw(0)))
+
+
+def test_inverted_masks_are_refused_and_read_where_the_info_says_so(tmp_path):
+    path = save(tmp_path, draw(0, 0, 255))
+    with pytest.raises(FormatError, match=r'82% of all pixels are bright.*Set "masks" to "inverted"'):
+        read(make_info(1), path)
+    assert read(make_info(1, masks="inverted"), path)[0][:2] == ("inverted", [42])
+    assert read(make_info(1, masks="binary"), path)[0][1] == [198]
+
+
+def test_numbers_that_fit_no_class_are_shown(tmp_path):
+    with pytest.raises(
+        FormatError, match=r"numbers 0, 85, 170: the classes are of the colours .*numbers \[1, 2\]"
+    ):
+        read(make_info(), save(tmp_path, draw(85, 170)))
+    with pytest.raises(FormatError, match="neither one class nor instances from 1 on"):
+        read(make_info(1), save(tmp_path, draw(85, 170)))
+
+
+def test_one_file_in_colours_among_grey_ones_is_named(tmp_path):
+    grey, coloured = save(tmp_path, draw(1, 2)), save(tmp_path, draw((9, 9, 200)), "c.png")
+    encoding = choose_encoding(survey_masks([grey]), make_info())
+    with pytest.raises(FormatError, match=r"c\.png: is in colours, the other masks are not"):
+        read_masks(coloured, encoding, make_info())
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "m.png").write_bytes(b"no picture")
+    with pytest.raises(FormatError, match=re.escape(f"{tmp_path / 'm.png'}: not a readable image")):
+        survey_masks([tmp_path / "m.png"])
+
+
+def test_fractions_are_no_mask(tmp_path):
+    Image.fromarray(np.full(SHAPE, 0.5, np.float32)).save(tmp_path / "m.tif")
+    with pytest.raises(FormatError, match=r"whole numbers from 0 on, not 0\.5 to 0\.5"):
+        survey_masks([tmp_path / "m.tif"])
+
+
+def test_classes_of_unknown_masks_are_their_colours_or_numbers(tmp_path):
+    blurred = draw(COLOURS[0], COLOURS[1]).astype(int)
+    blurred[0, 2:6] = (130, 60, 0)  # an edge, which is no class
+    blurred[11] = np.arange(60).reshape(20, 3)
+    path = save(tmp_path, blurred.astype(np.uint8))
+    assert find_classes(survey_masks([path])) == [((0, 255, 0), None), ((255, 0, 0), None)]
+    assert find_classes(survey_masks([save(tmp_path, draw(3, 7))])) == [((0, 0, 0), 3), ((0, 0, 0), 7)]
+    assert find_classes(survey_masks([save(tmp_path, draw(255))])) == [((0, 0, 0), None)]

@@ -1,0 +1,161 @@
+"""Words of SET, settings of each stage that change only where it would, what make infer does around 06."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import defectmill
+from defectmill.__main__ import main
+from defectmill.config import ConfigError, load_experiment
+from defectmill.files import DefectmillError
+from defectmill.images import write_image
+from defectmill.running import stages
+from defectmill.running.stages import parse_overrides, write_stage_settings
+from fake_maps import write_dark_finder
+
+
+def test_set_of_make_reads_as_settings():
+    assert parse_overrides("training.epochs=3  data.shape=[64,96] model.pretrained=false") == {
+        "training.epochs": 3,
+        "data.shape": [64, 96],
+        "model.pretrained": False,
+    }
+    assert parse_overrides("") == {}
+
+
+@pytest.mark.parametrize("word", ["epochs", "=3", "epochs=", "data.shape=[64,"])
+def test_set_without_setting_or_value_is_refused(word):
+    with pytest.raises(ConfigError, match=re.escape(repr(word))):
+        parse_overrides(f"seed=1 {word}")
+
+
+def stage_files(overrides: dict) -> dict[str, tuple[str, int]]:
+    """Text and time of each stage's file."""
+    run = load_experiment("mine", overrides)
+    write_stage_settings(run)
+    return {p.name: (p.read_text(), p.stat().st_mtime_ns) for p in (run.output / "settings").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "stages"),
+    [
+        ("labels.n_folds", 3, {"labels.json"}),
+        ("labels.validation_fold", 1, {"labels.json", "train.json"}),
+        ("labels.seed", 4, {"labels.json"}),
+        ("training.epochs", 3, {"train.json"}),
+        ("data.scale", 0.5, {"train.json"}),
+        ("predict.thresholds", [0.5], {"predict.json"}),
+        ("seed", 4, {"train.json"}),
+        ("about", "words", set()),
+    ],
+)
+def test_a_setting_reaches_its_stage_and_leaves_the_files_of_others_untouched(root, setting, value, stages):
+    (root / "notebooks" / "experiments" / "mine.yml").write_text("dataset: sample\n")
+    before, after = stage_files({}), stage_files({setting: value})
+    assert before.keys() == {"labels.json", "train.json", "predict.json"}
+    assert {name for name in before if before[name] != after[name]} == stages
+    assert {name for name in before if before[name][0] != after[name][0]} == stages
+
+
+def test_a_setting_that_set_gives_twice_is_refused():
+    with pytest.raises(ConfigError, match=r"SET gives 'seed' twice: 1 and 2"):
+        parse_overrides("seed=1 training.epochs=3 seed=2")
+
+
+def test_a_missing_file_of_weights_is_told_before_anything_is_made(root):
+    text = "dataset: sample\nmodel: {name: backbone_unet, weights: own.weights.h5}\n"
+    (root / "notebooks" / "experiments" / "mine.yml").write_text(text)
+    run = load_experiment("mine")
+    with pytest.raises(ConfigError, match=r"mine: setting 'model.weights': .*/own\.weights\.h5 is missing"):
+        write_stage_settings(run)
+    assert not run.output.exists()
+    (root / "own.weights.h5").touch()
+    write_stage_settings(run)
+    assert (run.output / "settings" / "train.json").is_file()
+
+
+@pytest.fixture
+def asked(root, monkeypatch):
+    """Parameters that 06 was run with, in place of a kernel; the current folder is a place in the project."""
+    write_dark_finder(root)
+    (root / "place").mkdir()
+    monkeypatch.chdir(root / "place")
+    seen: list[dict] = []
+
+    def run_notebook(name, run, values):
+        seen.append({"name": name, "flips": run.predict.flips, **values})
+        defectmill.inspect(values["images"], run.name).save(values["out"])
+
+    monkeypatch.setattr(stages, "run_notebook", run_notebook)
+    return seen
+
+
+def write_picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = np.full((12, 20), 255, np.uint8)
+    picture[2:5, 3:9] = 0
+    write_image(path, picture)
+
+
+def test_relative_folders_begin_where_the_command_is_given(asked, root, capsys):
+    write_picture(root / "place" / "parts" / "a.png")
+    main(["infer", "fake", "--images=parts", "--out=found"])
+    place = root / "place"
+    assert asked == [
+        {
+            "name": "06_infer",
+            "flips": (),
+            "overrides": {},
+            "images": str(place / "parts"),
+            "out": str(place / "found"),
+        }
+    ]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "  wrote place/found",
+        f"  {place / 'found' / 'index.html'}: open it in a browser",
+    ]
+
+
+def test_settings_are_those_that_make_last_predicted_with_unless_others_are_given(asked, root):
+    write_picture(root / "parts" / "a.png")
+    kept = root / "output" / "fake" / "settings" / "predicted.txt"
+    kept.parent.mkdir()
+    kept.write_text("predict.flips=[vertical]\n")
+    main(["infer", "fake", "--images=../parts", "--out=found"])
+    main(["infer", "fake", "--images=../parts", "--out=found", "--set=predict.flips=[both]"])
+    assert [one["flips"] for one in asked] == [("vertical",), ("both",)]
+    assert [one["overrides"] for one in asked] == [{"predict.flips": [f]} for f in ("vertical", "both")]
+
+
+def test_formats_lie_beside_the_products_and_their_losses_are_told(asked, root, capsys):
+    write_picture(root / "parts" / "a.png")
+    main(["infer", "fake", "--images=../parts", "--out=found", "--format=csv,coco"])
+    out = root / "place" / "found"
+    assert sorted(p.name for p in (out / "coco").iterdir()) == ["annotations.json", "losses.csv"]
+    assert (out / "runs.csv").is_file()
+    assert not (out / "csv").exists()
+    assert "  coco: 1 mask of 18 pixels, exact to the pixel\n" in capsys.readouterr().out
+
+
+def test_a_format_that_cannot_be_written_stops_before_anything_runs(asked, root):
+    write_picture(root / "parts" / "a.png")
+    with pytest.raises(ConfigError, match="no format 'yol'; did you mean 'yolo'"):
+        main(["infer", "fake", "--images=../parts", "--out=found", "--format=yol"])
+    (root / "place" / "found" / "coco").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="found/coco is there and not written by this command"):
+        main(["infer", "fake", "--images=../parts", "--out=found", "--format=coco"])
+    assert asked == []
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_an_error_that_says_where_the_reasons_are(asked, root):
+    (root / "parts").mkdir()
+    (root / "parts" / "a.png").write_bytes(b"no")
+    with pytest.raises(
+        DefectmillError, match=r"parts: no picture could be read; .*found/pictures\.csv says why"
+    ):
+        main(["infer", "fake", "--images=../parts", "--out=found"])
+    assert (
+        "a.png,unreadable,not a readable image (2 bytes)" in (root / "place/found/pictures.csv").read_text()
+    )
