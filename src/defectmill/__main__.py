@@ -124,7 +124,8 @@ def main(words: Sequence[str]) -> None:
             with divert_stderr(run.output / "plan.log"):
                 from defectmill.training.cost import print_plan
 
-                print_plan(run, parse_overrides(given.set), given.budget)
+                path = print_plan(run, parse_overrides(given.set), given.budget).relative_to(files.ROOT)
+            print(f"\nTo use it: cp {path} notebooks/experiments/{run.name}.yml")
         case "rates":
             with divert_stderr(run.output / "rates.log"):
                 from defectmill.training.fit import print_rates

@@ -95,12 +95,12 @@ def measured(monkeypatch):
 
 def test_a_plan_is_printed_with_reasons_and_written_as_an_experiment(make_run, measured, root, capsys):
     run = make_run({})
-    print_plan(run, {"seed": 3, "training.schedule.warmup_steps": 7, "model.frozen": 1}, "30min")
+    path = print_plan(run, {"seed": 3, "training.schedule.warmup_steps": 7, "model.frozen": 1}, "30min")
     out = capsys.readouterr().out
     assert "\ndata.channels           1                          " in out
     assert "model.frozen            1                                             as SET says" in out
     assert "0.40 s a step, 0.10 s an image predicted; minutes of 30min:" in out
-    assert out.splitlines()[-1] == "To use it: cp output/e/plan.yml notebooks/experiments/e.yml"
+    assert path == root / "output" / "e" / "plan.yml"
     (root / "notebooks" / "experiments" / "e.yml").write_bytes((root / "output/e/plan.yml").read_bytes())
     plan = load_experiment("e")
     assert (plan.seed, plan.dataset, plan.model.frozen, plan.model.encoder) == (3, "fake", 1, "lite0")

@@ -178,7 +178,6 @@ def _plan(name: str, experiment: Path, budget: str) -> None:
 
     run = load_experiment(name)
     run_notebook("02_labels", run, {"overrides": {}})
-    print_plan(run, {}, budget)
-    plan = (run.output / "plan.yml").read_text(encoding="utf-8")
+    plan = print_plan(run, {}, budget).read_text(encoding="utf-8")
     command = f"# Made by: make new NAME={name} RAW=<folder or file> BUDGET={budget}\n"
     write_if_changed(experiment, command + plan)

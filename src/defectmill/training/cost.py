@@ -5,6 +5,7 @@ import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from timeit import repeat, timeit
 from typing import Any
 
@@ -78,8 +79,8 @@ def parse_budget(text: str) -> int:
     return total
 
 
-def print_plan(run: Experiment, fixed: Mapping[str, Any], budget: str) -> None:
-    """Print settings that fit a budget, and write them to output/<experiment>/plan.yml.
+def print_plan(run: Experiment, fixed: Mapping[str, Any], budget: str) -> Path:
+    """Print settings that fit a budget, and write them to output/<experiment>/plan.yml, which is given.
 
     Args:
         run: its dataset and its tables count, not its settings.
@@ -111,9 +112,9 @@ def print_plan(run: Experiment, fixed: Mapping[str, Any], budget: str) -> None:
             print(f"  {setting:24}{_to_yaml(value)} instead of {_to_yaml(now)}: {reason}")
     if more.values == plan.values:
         print("  nothing more")
-    path, target = run.output / "plan.yml", f"notebooks/experiments/{run.name}.yml"
+    path = run.output / "plan.yml"
     files.write_if_changed(path, plan_to_text(run, plan, budget, sum(times.values())))
-    print(f"\nTo use it: cp {path.relative_to(files.ROOT)} {target}")
+    return path
 
 
 def plan_to_text(run: Experiment, plan: Choices, budget: str, seconds: float) -> str:
