@@ -155,7 +155,7 @@ def test_a_folder_of_which_nothing_can_be_read_is_an_error_that_says_where_the_r
     with pytest.raises(
         DefectmillError, match=r"parts: no picture could be read; .*found/pictures\.csv says why"
     ):
-        main(["infer", "fake", "--images=../parts", "--out=found"])
+        main(["infer", "fake", "--images=../parts", "--out=found", "--format=coco"])
     assert (
         "a.png,unreadable,not a readable image (2 bytes)" in (root / "place/found/pictures.csv").read_text()
     )

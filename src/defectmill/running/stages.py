@@ -196,8 +196,7 @@ def infer(run: Experiment, overrides: dict, folders: tuple[str, str], formats: s
     source, target = check_inspection(run, images, out)
     convert.check_formats([name for name in chosen if name not in convert.OWN], target)
     run_notebook("06_infer", run, {"overrides": overrides, "images": str(source), "out": str(target)})
-    made = convert.export_inspection(target, run.info, chosen)
-    tell_products([target, *made])
-    print(f"  {target / 'index.html'}: open it in a browser")
     if not any(target.glob("masks/*")):
         raise files.DefectmillError(f"{source}: no picture could be read; {target}/pictures.csv says why")
+    tell_products([target, *convert.export_inspection(target, run.info, chosen)])
+    print(f"  {target / 'index.html'}: open it in a browser")
