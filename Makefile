@@ -47,6 +47,7 @@ A ?=
 B ?=
 OUT ?=
 FORMAT ?=
+MLFLOW ?=
 BUDGET ?= 30min
 AGREEMENT ?= 0.8
 RUNS ?=
@@ -167,9 +168,9 @@ $(K)/stamp: $(YML) $(S)/config.py $(S)/settings.py $(S)/running/stages.py $(K)/s
 
 $(K)/labels.json $(K)/train.json $(K)/predict.json: $(K)/stamp ;
 
-## runs: the finished runs of EXPERIMENT: settings, scores, minutes; SET of one brings it back
+## runs: the finished runs of EXPERIMENT: settings, scores, minutes; SET of one brings it back; MLFLOW=sqlite:///... exports
 runs: $(VENV)/.installed
-	@$(RUN) runs "$(EXPERIMENT)"
+	@$(RUN) runs "$(EXPERIMENT)" --mlflow="$(MLFLOW)"
 
 ## site: output/index.html, all experiments that were run here side by side, and the runs of each
 site: $(VENV)/.installed

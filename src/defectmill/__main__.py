@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "summary": ("what a run reached", [EXPERIMENT]),
     "compare": ("whether B is better than A", [("--a", {"default": ""}), ("--b", {"default": ""})]),
     "list": ("all experiments", []),
-    "runs": ("the finished runs of an experiment", [EXPERIMENT]),
+    "runs": ("the finished runs of an experiment", [EXPERIMENT, ("--mlflow", {"default": ""})]),
     "site": ("write output/index.html", []),
     "results": ("write the README's table of results", []),
     "import-config": ("import a FlexUNet configuration", [("config", {}), ("--name", {"default": ""})]),
@@ -148,6 +148,12 @@ def main(words: Sequence[str]) -> None:
             results.print_list()
         case "runs":
             history.print_runs(given.experiment)
+            if given.mlflow:
+                from defectmill.evaluation.tracking import export_runs
+
+                folders = [run.folder for run in history.read_runs(given.experiment)]
+                n = export_runs(given.experiment, folders, given.mlflow)
+                print(f"  {n} of {len(folders)} runs written to {given.mlflow}; the others are there")
         case "site":
             tell_products([results.write_site(history.read_all_runs())])
         case "results":
