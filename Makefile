@@ -4,15 +4,43 @@
 EXPERIMENT ?= sample
 SET ?=
 RAW ?=
+CONFIG ?=
+TRANSFORMS ?=
+IMAGES ?=
+EXPERIMENTS ?=
+NAME ?=
+A ?=
+B ?=
+OUT ?=
+FORMAT ?=
+MLFLOW ?=
+BUDGET ?= 30min
+AGREEMENT ?= 0.8
+RUNS ?=
 VENV ?= .venv
 PYTHON ?= python3
+
+# Names become parts of paths, some of which are deleted: checked before any recipe, as text.
+CHARS := a b c d e f g h i j k l m n o p q r s t u v w x y z A B C D E F G H I J K L M N O P Q R S T U V W X Y Z \
+  0 1 2 3 4 5 6 7 8 9 . _ -
+without = $(if $2,$(call without,$(subst $(firstword $2),,$1),$(wordlist 2,99,$2)),$1)
+wrong = $(or $(strip $(call without,$1,$(CHARS))),$(filter .% -% \_%,$1),$(filter-out $2,$(words $1)))
+refuse = $(error $1="$2" is no name: one word of letters, digits, dots, dashes and underscores)
+$(foreach v,EXPERIMENT $(if $(strip $(value NAME)),NAME),$(if $(call wrong,$(value $v),1),$(call refuse,$v,$(value $v))))
+$(foreach n,$(value EXPERIMENTS),$(if $(call wrong,$n,1),$(call refuse,EXPERIMENTS,$n)))
+override EXPERIMENT := $(strip $(value EXPERIMENT))
+# All other values reach Python by the environment: no shell reads them.
+$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT,\
+  $(eval export DEFECTMILL_$v = $$(value $v)))
+
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)
 # The dataset that an experiment's YAML file names: plain, quoted, in braces, before a comment, from Windows.
 NAMED = $(shell tr '\r\t' '  ' <$(YML) | LC_ALL=C sed -n -e '1s/^[^ -~]*//' -e 't key' -e ':key' \
   -e 's/^dataset *: *//' -e 't value' -e 's/^{ *dataset *: *//' -e 't value' \
   -e 's/^[{ ]*"dataset" *: *//' -e 't value' -e "s/^[{ ]*'dataset' *: *//" -e 't value' -e d -e ':value' \
   -e 's/^"\([^"]*\)".*/\1/' -e 't name' -e "s/^'\([^']*\)'.*/\1/" -e 't name' -e 's/[ ,}].*//' -e ':name' -e p -e q)
-DATASET ?= $(or $(patsubst dataset=%,%,$(filter dataset=%,$(SET))),$(if $(YML),$(NAMED)))
+DATASET ?= $(or $(patsubst dataset=%,%,$(filter dataset=%,$(value SET))),$(if $(YML),$(NAMED)))
+$(if $(strip $(DATASET)),$(if $(call wrong,$(DATASET),1),$(call refuse,dataset,$(DATASET))))
 
 IN := input/$(DATASET)
 O := output/$(EXPERIMENT)
@@ -21,7 +49,7 @@ I := $(K)/inputs
 S := src/defectmill
 PY := "$(VENV)/bin/python"
 RUN = $(PY) -m defectmill
-NOTEBOOK = $(RUN) notebook $(basename $(notdir $<)) "$(EXPERIMENT)" --set="$(SET)" --sources="$^"
+NOTEBOOK = $(RUN) notebook $(basename $(notdir $<)) $(EXPERIMENT) --sources="$^"
 INPUTS = $(PY) -m defectmill.running.inputs
 
 export PYTHONPATH := $(CURDIR)/src
@@ -38,19 +66,6 @@ export MALLOC_TRIM_THRESHOLD_ := 17179869184
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .SUFFIXES:
-CONFIG ?=
-TRANSFORMS ?=
-IMAGES ?=
-EXPERIMENTS ?=
-NAME ?=
-A ?=
-B ?=
-OUT ?=
-FORMAT ?=
-MLFLOW ?=
-BUDGET ?= 30min
-AGREEMENT ?= 0.8
-RUNS ?=
 .PHONY: all env input eda labels train predict report infer convert test test-all lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
@@ -73,7 +88,7 @@ lost = $(if $(filter-out $(wildcard $1),$1),FORCE)
 
 ## all: everything for EXPERIMENT (default: sample), then its score; settings: SET="training.epochs=3"
 all: eda $(O)/report.html
-	@$(RUN) summary "$(EXPERIMENT)"
+	@$(RUN) summary $(EXPERIMENT)
 
 ## env: create the environment in VENV (default: .venv) from requirements.lock
 env: $(VENV)/.installed
@@ -86,8 +101,8 @@ input: $(IN)/dataset.json
 
 # RAW is compared with what the dataset was made from, an edited description of one's own dataset needs it.
 $(IN)/dataset.json: $(if $(filter sample,$(DATASET)),$(wildcard $S/datasets/sample/*.py)) $(wildcard $(IN)/info.json) \
-  $(if $(strip $(RAW)),FORCE) | $(VENV)/.installed $(if $(YML),$(K)/stamp)
-	@$(INPUTS) made $(IN) "$(RAW)" $(filter %.py,$?) || { [ $$? = 3 ] && $(RUN) input "$(DATASET)" --raw="$(RAW)"; }
+  $(if $(strip $(value RAW)),FORCE) | $(VENV)/.installed $(if $(YML),$(K)/stamp)
+	@$(INPUTS) made $(IN) "$$DEFECTMILL_RAW" $(filter %.py,$?) || { [ $$? = 3 ] && $(RUN) input $(DATASET); }
 
 # A line for each part of the input, touched only where its content changed; nothing writes a file `scan`.
 $(addprefix $I/,train.csv train_images test_images sample_submission.csv solution.csv dataset.json): $I/scan ;
@@ -122,7 +137,7 @@ $(O)/images.csv $(O)/labels.csv $(O)/audit.csv: $(O)/leaks.csv ;
 $(K)/trained: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv \
   $(addprefix $I/,train_images test_images solution.csv dataset.json) $(call lost,$(O)/networks.json) \
   $(if $(YML),$(if $(shell grep -l '^members:' $(YML)),FORCE))
-	@$(RUN) train "$(EXPERIMENT)" --set="$(SET)"
+	@$(RUN) train $(EXPERIMENT)
 	@touch $@
 
 $(O)/networks.json: $(K)/trained ;
@@ -140,37 +155,37 @@ $(O)/report.html: notebooks/05_report.ipynb $(wildcard $(O)/ablation.csv) $(EVAL
 
 ## ablation: what each setting of notebooks/ablations/EXPERIMENT.yml is worth, an arm each; goes on where it stopped
 ablation: $(VENV)/.installed $(if $(YML),$(IN)/dataset.json)
-	@$(RUN) ablation "$(EXPERIMENT)" --set="$(SET)"
+	@$(RUN) ablation $(EXPERIMENT)
 
 ## ensemble: EXPERIMENTS="a b" NAME=c, an experiment c that averages their probabilities
 ensemble: $(VENV)/.installed
-	@$(RUN) ensemble "$(EXPERIMENTS)" --name="$(NAME)" && $(MAKE) EXPERIMENT="$(NAME)"
+	@$(RUN) ensemble && $(MAKE) EXPERIMENT="$(NAME)"
 
 ## infer: the defects in IMAGES=<folder>: OUT=<folder> gets masks, tables and index.html; FORMAT=coco,yolo adds those
 # Nothing is trained for it; the settings are those that the model was last made with.
 infer: $(VENV)/.installed
-	@$(RUN) infer "$(EXPERIMENT)" --set="$(or $(strip $(SET)),$(shell cat $(K)/predicted.txt 2>/dev/null))" --images="$(IMAGES)" --out="$(OUT)" --format="$(FORMAT)"
+	@$(RUN) infer $(EXPERIMENT)
 
 ## convert: labels of NAME=<dataset or experiment> as FORMAT=coco|yolo|labelme|masks|csv (or several) in OUT=<folder>
 convert: $(VENV)/.installed
-	@$(RUN) convert "$(NAME)" --format="$(FORMAT)" --out="$(OUT)"
+	@$(RUN) convert
 
 # The settings of each stage, touched only where they change; SET counts as part of the experiment.
-ifneq ($(strip $(SET)),$(strip $(shell cat $(K)/set.txt 2>/dev/null)))
+ifneq ($(strip $(value SET)),$(strip $(shell cat $(K)/set.txt 2>/dev/null)))
 $(K)/set.txt: FORCE
 endif
 $(K)/set.txt:
-	@mkdir -p $(K) && printf '%s\n' "$(strip $(SET))" > $@
+	@mkdir -p $(K) && printf '%s\n' "$$DEFECTMILL_SET" > $@
 
 $(K)/stamp: $(YML) $(S)/config.py $(S)/settings.py $(S)/running/stages.py $(K)/set.txt | $(VENV)/.installed
-	@$(RUN) settings "$(EXPERIMENT)" --set="$(SET)" || { rm -f $(K)/set.txt; rmdir $(K) $(O) 2>/dev/null; exit 1; }
+	@$(RUN) settings $(EXPERIMENT) || { rm -f $(K)/set.txt; rmdir $(K) $(O) 2>/dev/null; exit 1; }
 	@touch $@
 
 $(K)/labels.json $(K)/train.json $(K)/predict.json: $(K)/stamp ;
 
 ## runs: the finished runs of EXPERIMENT: settings, scores, minutes; SET of one brings it back; MLFLOW=sqlite:///... exports
 runs: $(VENV)/.installed
-	@$(RUN) runs "$(EXPERIMENT)" --mlflow="$(MLFLOW)"
+	@$(RUN) runs $(EXPERIMENT)
 
 ## site: output/index.html, all experiments that were run here side by side, and the runs of each
 site: $(VENV)/.installed
@@ -182,7 +197,7 @@ results: $(VENV)/.installed
 
 ## compare: does B=<run> beat A=<run>? differences with intervals; seeds of a recipe: B="x x-seed1"
 compare: $(VENV)/.installed
-	@$(RUN) compare --a="$(A)" --b="$(B)"
+	@$(RUN) compare
 
 ## test: set up and run the tests (under 5 minutes)
 test: $(VENV)/.installed
@@ -198,32 +213,32 @@ lint: $(VENV)/.installed
 
 ## augment: input/<dataset>-augmented, transformed copies of the training images; TRANSFORMS="elastic shear"
 augment: $(IN)/dataset.json
-	@$(RUN) augment "$(DATASET)" $(TRANSFORMS)
+	@$(RUN) augment $(DATASET)
 
 ## pseudo: input/<dataset>-pseudo, with images of IMAGES=<folder> that the fold networks label alike
 # By the settings that the networks were last made with, as infer.
 pseudo: $(VENV)/.installed
-	@$(RUN) pseudo "$(EXPERIMENT)" --set="$(or $(strip $(SET)),$(shell cat $(K)/predicted.txt 2>/dev/null))" --images="$(IMAGES)" --agreement="$(AGREEMENT)"
+	@$(RUN) pseudo $(EXPERIMENT)
 
 ## import-config: CONFIG=<train_eval_infer.config of FlexUNet> becomes an experiment
 import-config: $(VENV)/.installed
-	@$(RUN) import-config "$(CONFIG)" --name="$(if $(filter sample,$(EXPERIMENT)),,$(EXPERIMENT))"
+	@$(RUN) import-config $(if $(filter-out sample,$(EXPERIMENT)),--name=$(EXPERIMENT))
 
 ## cost: what EXPERIMENT would take on this machine, from two steps of its network
 cost: $(VENV)/.installed
-	@$(RUN) cost "$(EXPERIMENT)" --set="$(SET)"
+	@$(RUN) cost $(EXPERIMENT)
 
 ## rates: learning-rate finder: trains 100 steps of EXPERIMENT, suggests training.learning_rate
 rates: $(VENV)/.installed
-	@$(RUN) rates "$(EXPERIMENT)" --set="$(SET)"
+	@$(RUN) rates $(EXPERIMENT)
 
 ## new: NAME=my-parts RAW=<folder or file>: reads what is there, writes its description and an experiment; BUDGET=30min
 new: $(VENV)/.installed
-	@$(RUN) new "$(NAME)" --raw="$(RAW)" --budget="$(BUDGET)"
+	@$(RUN) new
 
 ## plan: settings for EXPERIMENT that fit BUDGET=30min on this machine, with reasons: plan.yml
 plan: $(O)/images.csv
-	@$(RUN) plan "$(EXPERIMENT)" --set="$(SET)" --budget="$(BUDGET)"
+	@$(RUN) plan $(EXPERIMENT)
 
 ## lab: JupyterLab in notebooks/
 lab: $(VENV)/.installed

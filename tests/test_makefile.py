@@ -347,3 +347,57 @@ def test_clean_keeps_finished_runs_unless_all_is_to_go(project):
     assert not (project / "output" / "fake").exists()
     assert not (project / "submissions" / "fake.csv").exists()
     make(project, "clean")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("EXPERIMENT=x /tmp y", 'EXPERIMENT="x /tmp y"'),
+        ("EXPERIMENT=../..", 'EXPERIMENT="../.."'),
+        ("EXPERIMENT=", 'EXPERIMENT=""'),
+        ("EXPERIMENT=-rf", 'EXPERIMENT="-rf"'),
+        ("EXPERIMENT=.hidden", 'EXPERIMENT=".hidden"'),
+        ("EXPERIMENT=a'b", "EXPERIMENT=\"a'b\""),
+        ("EXPERIMENT=$(shell touch pwned)", 'EXPERIMENT="$(shell touch pwned)"'),
+        ("NAME=a/b", 'NAME="a/b"'),
+        ("EXPERIMENTS=good ../bad", 'EXPERIMENTS="../bad"'),
+        ("DATASET=a;b", 'dataset="a;b"'),
+        ("SET=dataset=../../x", 'dataset="../../x"'),
+    ],
+)
+def test_a_word_that_is_no_name_stops_make_before_any_recipe(word, told):
+    done = subprocess.run(
+        ["make", "-n", "clean", word], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert f"{told} is no name: one word of letters" in done.stderr
+    assert done.stdout == ""
+    assert not (ROOT / "pwned").exists()
+
+
+def test_a_blank_beside_a_name_is_not_part_of_it():
+    told = subprocess.run(
+        ["make", "-n", "clean", "EXPERIMENT= sample "], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
+    assert '"output/sample"' in told
+    assert '"submissions/sample.csv"' in told
+
+
+NASTY = "a\"b' $HOME `touch pwned` $(touch pwned);\\ & (x)"
+
+
+@pytest.mark.parametrize("value", ["IMAGES", "OUT", "RAW", "SET", "FORMAT", "CONFIG", "A", "BUDGET"])
+def test_no_shell_reads_what_make_is_given(tmp_path, value):
+    """The value reaches the command's environment to the letter, and no word of a recipe."""
+    (tmp_path / "Makefile").write_text(
+        f"include {ROOT / 'Makefile'}\nshow:\n\t@python3 -c 'import os; print(os.environ[\"DEFECTMILL_{value}\"])'\n"
+    )
+    done = subprocess.run(
+        ["make", "show", f"{value}={NASTY}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"{NASTY}\n", done.stderr
+    assert not (tmp_path / "pwned").exists()

@@ -1,6 +1,7 @@
 """The one command line: what make calls. `python -m defectmill --help`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,14 @@ from defectmill.evaluation import results
 from defectmill.files import DefectmillError
 from defectmill.running import history, inputs
 from defectmill.running.notebooks import divert_stderr, tell_products
-from defectmill.running.stages import infer, parse_overrides, run_ablation, train, write_stage_settings
+from defectmill.running.stages import (
+    infer,
+    parse_overrides,
+    read_last_set,
+    run_ablation,
+    train,
+    write_stage_settings,
+)
 
 # Imports of a command stand in its function: `make list` must not wait for papermill or TensorFlow.
 Argument = tuple[str, dict[str, Any]]
@@ -27,6 +35,8 @@ PICTURES: Argument = ("--images", {"default": "", "help": f"a folder; those in i
 OUT: Argument = ("--out", {"default": "", "help": f"a folder; {FROM}"})
 FORMAT: Argument = ("--format", {"default": "", "help": "coco,yolo,labelme,masks,csv: one or more"})
 NAMED = "of input/, or an experiment, whose dataset is meant"
+GIVEN = {"members": "EXPERIMENTS"}  # arguments that make calls otherwise
+NAMED_BY_MAKE = ("experiment", "dataset", "--sources")  # on the command line, always
 COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "input": ("make input/<dataset>", [("dataset", {}), ("--raw", {"default": ""})]),
     "new": ("a dataset and experiment of one's own", [("name", {}), ("--raw", {"default": ""}), BUDGET]),
@@ -64,7 +74,7 @@ def main(words: Sequence[str]) -> None:
     for name, (help_text, arguments) in COMMANDS.items():
         command = commands.add_parser(name, help=help_text)
         for argument, options in arguments:
-            command.add_argument(argument, **options)
+            command.add_argument(argument, **_from_environment(argument, options))
     given = parser.parse_args(words)
     if hasattr(given, "set"):
         run = load_experiment(given.experiment, parse_overrides(given.set))
@@ -110,6 +120,9 @@ def main(words: Sequence[str]) -> None:
             from defectmill.curation.folds import find_relatives
             from defectmill.prediction.pseudo import write_pseudo
 
+            if not given.set:
+                given.set = read_last_set(run)
+                run = load_experiment(run.name, parse_overrides(given.set))
             with divert_stderr(run.output / "pseudo.log"):
                 made = write_pseudo(run, given.images, given.agreement, find_relatives)
             kept = [word for word in given.set.split() if not word.startswith("dataset=")]
@@ -158,6 +171,17 @@ def main(words: Sequence[str]) -> None:
             tell_products([results.write_site(history.read_all_runs())])
         case "results":
             tell_products([results.write_readme_table()])
+
+
+def _from_environment(argument: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What is not on the command line, make gives by the environment, as text that no shell has read."""
+    given = os.environ.get(f"DEFECTMILL_{GIVEN.get(argument, argument.lstrip('-').upper())}")
+    if not given or argument in NAMED_BY_MAKE:
+        return options
+    if argument.startswith("-"):
+        return {**options, "default": given}
+    many = options.get("nargs") == "*"
+    return {**options, "nargs": "*" if many else "?", "default": given.split() if many else given}
 
 
 if __name__ == "__main__":

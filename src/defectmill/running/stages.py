@@ -83,17 +83,17 @@ def load_trained(model: str | Path) -> Experiment:
         ConfigError: neither, or a folder that lacks its settings.
     """
     if str(model) in list_experiments():
-        return load_experiment(str(model), read_last_overrides(load_experiment(str(model))))
+        return load_experiment(str(model), parse_overrides(read_last_set(load_experiment(str(model)))))
     folder = Path(model).expanduser().absolute()
     if not folder.is_dir():
         raise ConfigError(f"{model}: no folder, and no experiment{nearest(str(model), list_experiments())}")
     return read_output(folder)
 
 
-def read_last_overrides(run: Experiment) -> dict[str, Any]:
-    """Read the SET that make last predicted with; empty where it has not."""
+def read_last_set(run: Experiment) -> str:
+    """Read the SET that make last predicted with; "" where it has not."""
     kept = run.output / "settings" / "predicted.txt"
-    return parse_overrides(kept.read_text()) if kept.is_file() else {}
+    return kept.read_text().strip() if kept.is_file() else ""
 
 
 def read_output(folder: Path) -> StoredExperiment:
@@ -190,7 +190,7 @@ def infer(run: Experiment, overrides: dict, folders: tuple[str, str], formats: s
     from defectmill.running import convert
 
     chosen = convert.choose_formats(formats)
-    if not overrides and (overrides := read_last_overrides(run)):
+    if not overrides and (overrides := parse_overrides(read_last_set(run))):
         run = load_experiment(run.name, overrides)
     images, out = (str(Path(folder).expanduser().absolute()) if folder else "" for folder in folders)
     source, target = check_inspection(run, images, out)
