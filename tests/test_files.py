@@ -1,6 +1,9 @@
 """Files that are written whole or not at all, and errors that a notebook shows in one line."""
 
 import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from defectmill import files
 from defectmill.config import ConfigError
 from defectmill.files import (
     DefectmillError,
+    hold,
     is_unattended,
     match_names,
     read_table,
@@ -216,3 +220,19 @@ def test_a_name_that_means_no_file_or_several_is_told_why(names, image_ids, lost
 
 def test_names_of_one_file_may_be_written_in_several_forms():
     assert match_names(["a", "a.png", " a"], ["a.png"])[0] == dict.fromkeys(["a", "a.png", " a"], "a.png")
+
+
+def test_a_lock_is_held_by_one_process_and_told_to_others(tmp_path):
+    lock = tmp_path / "output" / ".mine.lock"
+    code = (
+        "import sys; from pathlib import Path; from defectmill.files import hold\n"
+        "with hold(Path(sys.argv[1]), 'output/mine'): pass\n"
+    )
+    with hold(lock, "output/mine"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(lock)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        told = rf"output/mine is being made by process {os.getpid()} on \S+ since .*: wait for it, or stop it"
+        assert re.search(told, done.stderr)
+    assert subprocess.run([sys.executable, "-c", code, str(lock)], check=False).returncode == 0

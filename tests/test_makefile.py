@@ -357,7 +357,7 @@ def test_clean_keeps_finished_runs_unless_all_is_to_go(project):
         ("EXPERIMENT=", 'EXPERIMENT=""'),
         ("EXPERIMENT=-rf", 'EXPERIMENT="-rf"'),
         ("EXPERIMENT=.hidden", 'EXPERIMENT=".hidden"'),
-        ("EXPERIMENT=a'b", "EXPERIMENT=\"a'b\""),
+        ("EXPERIMENT=a'b", 'EXPERIMENT="a\'b"'),
         ("EXPERIMENT=$(shell touch pwned)", 'EXPERIMENT="$(shell touch pwned)"'),
         ("NAME=a/b", 'NAME="a/b"'),
         ("EXPERIMENTS=good ../bad", 'EXPERIMENTS="../bad"'),
@@ -389,15 +389,10 @@ NASTY = "a\"b' $HOME `touch pwned` $(touch pwned);\\ & (x)"
 @pytest.mark.parametrize("value", ["IMAGES", "OUT", "RAW", "SET", "FORMAT", "CONFIG", "A", "BUDGET"])
 def test_no_shell_reads_what_make_is_given(tmp_path, value):
     """The value reaches the command's environment to the letter, and no word of a recipe."""
-    (tmp_path / "Makefile").write_text(
-        f"include {ROOT / 'Makefile'}\nshow:\n\t@python3 -c 'import os; print(os.environ[\"DEFECTMILL_{value}\"])'\n"
-    )
+    show = f'import os; print(os.environ["DEFECTMILL_{value}"])'
+    (tmp_path / "Makefile").write_text(f"include {ROOT / 'Makefile'}\nshow:\n\t@python3 -c '{show}'\n")
     done = subprocess.run(
-        ["make", "show", f"{value}={NASTY}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["make", "show", f"{value}={NASTY}"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stdout == f"{NASTY}\n", done.stderr
     assert not (tmp_path / "pwned").exists()

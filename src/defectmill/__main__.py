@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from defectmill.config import ConfigError, load_experiment
 from defectmill.evaluation import results
 from defectmill.files import DefectmillError
 from defectmill.running import history, inputs
-from defectmill.running.notebooks import divert_stderr, tell_products
+from defectmill.running.notebooks import divert_stderr, stop_kernels_with_this_process, tell_products
 from defectmill.running.stages import (
     infer,
     parse_overrides,
@@ -35,6 +36,17 @@ PICTURES: Argument = ("--images", {"default": "", "help": f"a folder; those in i
 OUT: Argument = ("--out", {"default": "", "help": f"a folder; {FROM}"})
 FORMAT: Argument = ("--format", {"default": "", "help": "coco,yolo,labelme,masks,csv: one or more"})
 NAMED = "of input/, or an experiment, whose dataset is meant"
+HOLDS = (
+    "input",
+    "new",
+    "notebook",
+    "train",
+    "ablation",
+    "augment",
+    "pseudo",
+    "plan",
+    "rates",
+)  # one at a time
 GIVEN = {"members": "EXPERIMENTS"}  # arguments that make calls otherwise
 NAMED_BY_MAKE = ("experiment", "dataset", "--sources")  # on the command line, always
 COMMANDS: dict[str, tuple[str, list[Argument]]] = {
@@ -76,6 +88,18 @@ def main(words: Sequence[str]) -> None:
         for argument, options in arguments:
             command.add_argument(argument, **_from_environment(argument, options))
     given = parser.parse_args(words)
+    name = getattr(given, "experiment", getattr(given, "dataset", getattr(given, "name", "")))
+    folder = files.ROOT / ("input" if given.command in ("input", "augment") else "output")
+    held = (
+        files.hold(folder / f".{Path(name).name}.lock", f"{folder.name}/{name}")
+        if given.command in HOLDS
+        else nullcontext()
+    )
+    with held:
+        _run(given)
+
+
+def _run(given: argparse.Namespace) -> None:
     if hasattr(given, "set"):
         run = load_experiment(given.experiment, parse_overrides(given.set))
         if run.members and given.command in ("cost", "plan", "rates", "ablation"):
@@ -185,6 +209,7 @@ def _from_environment(argument: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    stop_kernels_with_this_process()
     try:
         main(sys.argv[1:])
     except DefectmillError as problem:

@@ -1,7 +1,10 @@
 """The project's folder, the base of its errors; tables, names of files, files written whole or not at all."""
 
+import fcntl
 import os
 import shutil
+import socket
+import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,6 +45,33 @@ def write_atomically(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         _delete(part)
+
+
+@contextmanager
+def hold(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock file while a block runs; it ends with the process, however that ends.
+
+    Where the disk knows no locks, nothing is held.
+
+    Args:
+        what: who holds it, for the message of others.
+    Raises:
+        DefectmillError: another process holds it; with its number, its machine and since when.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise DefectmillError(f"{file.read().strip()}: wait for it, or stop it") from error
+        except OSError:
+            pass
+        file.truncate(0)
+        since = time.strftime("%Y-%m-%d %H:%M")
+        file.write(f"{what} is being made by process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+        yield
 
 
 def write_if_changed(path: Path, text: str) -> None:

@@ -4,11 +4,14 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from defectmill import files
 from defectmill.config import Experiment
@@ -91,6 +94,22 @@ def list_written(home: Path, started: float) -> list[str]:
         paths = (Path(top) / name for name in names)
         found += [p.relative_to(home).as_posix() for p in paths if p.stat().st_mtime >= started]
     return sorted(found)
+
+
+def stop_kernels_with_this_process() -> None:
+    """End at once, with the kernels that this process started, where it is told to: INT, TERM, HUP.
+
+    A kernel is in a session of its own, and would train on for minutes.
+    """
+
+    def stop(number: int, _frame: object) -> None:
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os.write(1, f"\nstopped by {signal.Signals(number).name}; the next make goes on from here\n".encode())
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
 
 
 def tell_products(paths: Sequence[Path], seconds: float | None = None) -> None:
