@@ -78,11 +78,24 @@ def test_boundary_f1_by_hand():
     assert pick(table, "boundary_f1")["value"] == pytest.approx(wanted)
 
 
+def test_cldice_by_hand_asks_for_the_line_and_not_for_the_width():
+    truth, guess = np.zeros((2, 9, 40, 1), np.uint8)
+    truth[4, 5:35] = 1
+    guess[3:6, 5:25] = 1  # three times as wide, and twenty of thirty pixels long
+    table = compute_metrics(count_masks([("a", truth, guess)]), [0], ["crack"])
+    assert pick(table, "micro_dice")["value"] == pytest.approx(2 * 20 / (30 + 60))
+    found = 18 / 28  # a skeleton ends a pixel before its mask
+    assert pick(table, "cldice")["value"] == pytest.approx(2 * 1 * found / (1 + found))
+    shifted = np.roll(truth, 1, axis=0)
+    table = compute_metrics(count_masks([("a", truth, shifted)]), [0], ["crack"])
+    assert pick(table, "cldice")["value"] == 0
+
+
 def test_the_empty_submission_scores_the_floor_and_no_dice():
     pairs = [(i, t, np.zeros_like(p)) for i, t, p in random_pairs()]
     table = compute_metrics(count_masks(pairs), np.arange(5), NAMES)
     assert pick(table, "score")["value"] == pick(table, "floor")["value"]
-    for metric in ("micro_dice", "recall", "image_recall", "boundary_f1"):
+    for metric in ("micro_dice", "recall", "image_recall", "boundary_f1", "cldice"):
         assert pick(table, metric)["value"] == 0
     assert np.isnan(pick(table, "precision")["value"])
 

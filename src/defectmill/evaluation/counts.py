@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import pandas as pd
+from skimage.morphology import skeletonize
 from sklearn.metrics import precision_recall_curve
 
 from defectmill.files import DefectmillError
@@ -15,6 +16,7 @@ from defectmill.scores import LEVELS, count_levels, count_pixels
 EDGE_TOLERANCE = 2  # pixels at the image's own size
 COUNTS = ["both", "truth", "predicted"]
 COUNTS += ["edge_truth", "edge_truth_met", "edge_predicted", "edge_predicted_met"]
+COUNTS += ["line_truth", "line_truth_met", "line_predicted", "line_predicted_met"]
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 MOST_BINS = 16  # of areas: up to 4 ** 16 pixels, more than an image may have
 Pairs = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -22,7 +24,7 @@ Pairs = Iterable[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class PixelCounts:
-    """Counts of N images: (N, C, 7) int64 in the order of COUNTS.
+    """Counts of N images: (N, C, 11) int64 in the order of COUNTS.
 
     confusion: (C + 1, C + 1) int64 pixels of all images, truth down, prediction across, background last.
     """
@@ -59,11 +61,12 @@ def count_masks(pairs: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> PixelCou
 
 
 def count_image(truth: np.ndarray, predicted: np.ndarray, tolerance: int = EDGE_TOLERANCE) -> np.ndarray:
-    """Count the pixels of each class, and how many edge pixels have a counterpart nearby.
+    """Count the pixels of each class, and how many of its edge and of its centre line the other mask meets.
 
     Edge pixels are a mask's own outermost; the image's rim is no edge. Met: the other mask has an edge
-    within `tolerance` pixels, as the boundary measure of Csurka et al., BMVC 2013. Takes (H, W, C) in
-    {0, 1}, gives (C, 7) int64 in the order of COUNTS.
+    within `tolerance` pixels, as the boundary measure of Csurka et al., BMVC 2013. Centre lines are
+    skeletons, met where the other mask is, as clDice of Shit et al., CVPR 2021. Takes (H, W, C) in {0, 1},
+    gives (C, 11) int64 in the order of COUNTS.
     """
     counts = np.zeros((truth.shape[2], len(COUNTS)), np.int64)
     counts[:, :3] = np.concatenate(count_pixels(truth, predicted)).T
@@ -71,6 +74,10 @@ def count_image(truth: np.ndarray, predicted: np.ndarray, tolerance: int = EDGE_
         true, guessed = (find_edge(masks[:, :, channel]) for masks in (truth, predicted))
         counts[channel, 3:5] = true.sum(), (true & _near(guessed, tolerance)).sum()
         counts[channel, 5:7] = guessed.sum(), (guessed & _near(true, tolerance)).sum()
+        masks = truth[:, :, channel] > 0, predicted[:, :, channel] > 0
+        for place, (mask, other) in zip((7, 9), (masks, masks[::-1]), strict=True):
+            line = skeletonize(mask)
+            counts[channel, place : place + 2] = line.sum(), (line & other).sum()
     return counts
 
 

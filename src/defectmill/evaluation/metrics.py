@@ -28,6 +28,7 @@ METRICS = {
     "image_recall": "share of the images with the class that are hit by at least a pixel",
     "false_alarm_rate": "share of the images without the class in which it is predicted",
     "boundary_f1": "F1 of edge pixels that lie within 2 pixels of the other edge",
+    "cldice": "Dice of centre lines, for thin defects: of each mask's, the share inside the other mask",
     "soft_pixel_accuracy": "mean predicted probability of the true class, background included: FlexUNet's",
     "soft_pixel_accuracy_of_background": "what predicting background alone reaches of it",
     "nested_score": "score of the validation images with thresholds chosen on other groups",
@@ -36,7 +37,7 @@ METRICS = {
     "nested_false_alarm_rate": "false alarms alike",
 }
 # Over all classes these are means over the classes in the truth; the others over all that have one.
-FOREGROUND = ("micro_dice", "micro_iou", "precision", "recall", "image_recall", "boundary_f1")
+FOREGROUND = ("micro_dice", "micro_iou", "precision", "recall", "image_recall", "boundary_f1", "cldice")
 
 
 def compute_metrics(
@@ -83,7 +84,7 @@ def make_features(counts: np.ndarray, soft: Rows = None) -> np.ndarray:
     """Write what metrics are made of as numbers of each image that add up over images: (N, C, K) float64.
 
     Args:
-        counts: (N, C, 3 to 7) in the order of COUNTS; missing ones, of edge pixels, count as 0.
+        counts: (N, C, 3 to 11) in the order of COUNTS; missing ones, of edges and lines, count as 0.
     """
     numbers = np.pad(counts.astype(float), [(0, 0), (0, 0), (0, len(COUNTS) - counts.shape[2])])
     both, truth, predicted = np.moveaxis(numbers[..., :3], -1, 0)
@@ -130,9 +131,8 @@ def find_interval(drawn: np.ndarray) -> tuple[float, float]:
 def _measure(sums: np.ndarray, class_names: Sequence[str], has_soft: bool) -> dict:
     """{(class, metric): (B,)} of (B, C, K) sums."""
     parts = np.moveaxis(sums, -1, 0)
-    both, truth, predicted, edge, edge_met, guess, guess_met, n, dice, iou, has, hit, alarm = parts[:13]
-    boundary = _ratio(guess_met, np.maximum(guess, 1)), _ratio(edge_met, np.maximum(edge, 1))
-    f1 = np.nan_to_num(_ratio(2 * boundary[0] * boundary[1], boundary[0] + boundary[1]))
+    (both, truth, predicted), edges, lines = parts[:3], parts[3:7], parts[7:11]
+    n, dice, iou, has, hit, alarm = parts[11:17]
     each = {
         "micro_dice": _ratio(2 * both, truth + predicted),
         "micro_iou": _ratio(both, truth + predicted - both),
@@ -142,7 +142,8 @@ def _measure(sums: np.ndarray, class_names: Sequence[str], has_soft: bool) -> di
         "recall": _ratio(both, truth),
         "image_recall": _ratio(hit, has),
         "false_alarm_rate": _ratio(alarm, n - has),
-        "boundary_f1": np.where(edge + guess > 0, f1, np.nan),
+        "boundary_f1": _f1(*edges),
+        "cldice": _f1(*lines),
     }
     score, floor = each["imagewise_dice"].mean(axis=1), (1 - has / n).mean(axis=1)
     whole = {"score": score, "floor": floor, "gain": score - floor}
@@ -150,10 +151,17 @@ def _measure(sums: np.ndarray, class_names: Sequence[str], has_soft: bool) -> di
         known = np.isfinite(each[name]) & ((truth > 0) | (name not in FOREGROUND))
         whole[name] = _ratio(np.where(known, each[name], 0).sum(axis=1), known.sum(axis=1))
     if has_soft:
-        likely, empty, total = parts[13:, :, 0]
+        likely, empty, total = parts[17:, :, 0]
         whole |= {"soft_pixel_accuracy": likely / total, "soft_pixel_accuracy_of_background": empty / total}
     rows, places = {(ALL_CLASSES, name): value for name, value in whole.items()}, enumerate(class_names)
     return rows | {(kind, name): value[:, c] for c, kind in places for name, value in each.items()}
+
+
+def _f1(true: np.ndarray, true_met: np.ndarray, guess: np.ndarray, guess_met: np.ndarray) -> np.ndarray:
+    """Harmonic mean of the shares of true and of guessed pixels that are met; NaN where there are none."""
+    precision, recall = _ratio(guess_met, np.maximum(guess, 1)), _ratio(true_met, np.maximum(true, 1))
+    f1 = np.nan_to_num(_ratio(2 * precision * recall, precision + recall))
+    return np.where(true + guess > 0, f1, np.nan)
 
 
 def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:

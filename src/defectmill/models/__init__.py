@@ -1,6 +1,7 @@
 """Networks; `build_model` makes the one that an experiment asks for."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
 from defectmill.models.unet import build_unet
 
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of images of many sizes, as they are
 BUILD: dict[str, Any] = {
     "unet": build_unet,
     "encoder_unet": build_encoder_unet,
