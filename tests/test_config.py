@@ -247,6 +247,7 @@ def test_all_wrong_settings_are_named_at_once(write):
 def test_file_that_holds_no_settings_is_named(write, text, offence):
     write(text)
     assert f"mine.yml: {offence}" in refusal()
+    assert "\n" not in refusal()
 
 
 @pytest.mark.parametrize("text", ["", "dataset:", "dataset: [sample]"])

@@ -99,14 +99,49 @@ def test_class_names_tell_classes_apart(names):
         DatasetInfo(name="x", title="x", classes=kinds)
 
 
+@pytest.mark.parametrize("name", ["", "  ", "a\nb"])
+def test_a_class_name_is_a_line(name):
+    with pytest.raises(ValidationError, match="a class name is a line of letters"):
+        DatasetInfo(name="x", title="x", classes=(DefectClass(id=1, name=name, colour=(1, 2, 3)),))
+
+
+def test_two_classes_of_one_number_are_refused():
+    kinds = (kind(1, "a").model_copy(update={"value": 2}), kind(2, "b"))
+    with pytest.raises(ValidationError, match=r"values .* of the classes must differ: \[2, 2\]"):
+        DatasetInfo(name="x", title="x", classes=kinds)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("near_duplicates", 0.5, "unknown key 'near_duplicates'; did you mean 'near_duplicate'?"),
+        ("layout", "2020", "layout = '2020': Input should be '2019' or 'current'"),
+        ("classes", [{"id": 1, "name": "a", "color": [1, 2, 3]}], "classes.0.color'; did you mean 'colour'?"),
+    ],
+)
+def test_a_wrong_key_is_named_with_the_right_one(tmp_path, key, value, said):
+    right = {"name": "x", "title": "x", "classes": [{"id": 1, "name": "a", "colour": [1, 2, 3]}]}
+    (tmp_path / "info.json").write_text(json.dumps(right | {key: value}))
+    with pytest.raises(DefectmillError) as caught:
+        read_dataset_info(tmp_path / "info.json")
+    assert said in str(caught.value)
+
+
+def test_a_mark_of_windows_before_a_description_is_no_offence(tmp_path):
+    right = {"name": "x", "title": "x", "classes": [{"id": 1, "name": "a", "colour": [1, 2, 3]}]}
+    (tmp_path / "info.json").write_text(json.dumps(right), encoding="utf-8-sig")
+    assert read_dataset_info(tmp_path / "info.json").class_names == ["a"]
+
+
 @pytest.mark.parametrize(
     ("colours", "said"),
     [
         ([(9, 9, 9), (9, 9, 9)], "classes: colours must differ, and not be black"),
         ([(9, 9, 9), (0, 0, 0)], "classes: colours must differ, and not be black"),
-        ([(9, 9, 9), (1, 2, 256)], "classes.1.colour.2 = 256: Input should be less than or equal to 255"),
-        ([(-1, 9, 9)], "classes.0.colour.0 = -1: Input should be greater than or equal to 0"),
+        ([(9, 9, 9), (1, 2, 256)], "classes.1.colour.2 = 256: a colour is [red, green, blue], whole numbers"),
+        ([(-1, 9, 9)], "classes.0.colour.0 = -1: a colour is [red, green, blue]"),
         ([(9, 9)], "classes.0.colour.2 = "),
+        (["#ff0000"], "classes.0.colour = '#ff0000': a colour is [red, green, blue]"),
         ([], "classes: class ids must run from 1"),
     ],
 )

@@ -155,7 +155,9 @@ def test_a_table_is_text_with_its_empty_lines_but_those_at_the_end(tmp_path):
     ("content", "offence"),
     [
         (b"", "t.csv: not a CSV table"),
-        (b"a,b\n\xe4,1\n", "t.csv: not a CSV table"),
+        (b"a,b\n\xe4,1\n", "t.csv: not UTF-8 .*: save it as UTF-8"),
+        (b"a;b\n1;2\n", "t.csv row 1: columns are separated by ';'; save it with commas"),
+        (b"a\tb\n1\t2\n", r"t.csv row 1: columns are separated by '\\t'; save it with commas"),
         (b"a,b\n1,2\n1,2,3\n", "t.csv: not a CSV table: .* line 3, saw 3"),
         (b"a,b\n1,2,3\n", "t.csv row 2: has more cells than the header"),
     ],
@@ -236,3 +238,12 @@ def test_a_lock_is_held_by_one_process_and_told_to_others(tmp_path):
         told = rf"output/mine is being made by process {os.getpid()} on \S+ since .*: wait for it, or stop it"
         assert re.search(told, done.stderr)
     assert subprocess.run([sys.executable, "-c", code, str(lock)], check=False).returncode == 0
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DefectmillError, match=r"file/a/b\.csv: cannot be written \(Not a directory\); choose"),
+        write_atomically(tmp_path / "file" / "a" / "b.csv"),
+    ):
+        pass

@@ -369,6 +369,7 @@ def test_fractions_are_an_image_between_0_and_1_only(tmp_path):
     image[1, 2] = 0.5
     cv2.imwrite(str(tmp_path / "a.tiff"), image)
     assert read_image(tmp_path / "a.tiff").max() == 128
+    assert (read_image(tmp_path / "a.tiff", 3) == read_image(tmp_path / "a.tiff")).all()
     cv2.imwrite(str(tmp_path / "a.tiff"), image * 3)
     with pytest.raises(ImageError, match=r"a\.tiff: float32 of 0 to 1\.5; write it with 8 or 16 bits"):
         read_image(tmp_path / "a.tiff")

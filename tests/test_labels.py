@@ -138,7 +138,7 @@ def test_header_alone_without_images_is_an_empty_table(table_file):
     ("lines", "offence"),
     [
         ([OLD, "a.jpg_1,1 3", "a.jpg,"], "row 3: not '<image id>_<class id>': 'a.jpg'"),
-        ([OLD, "a.jpg_1,1 3", "", "b.jpg_1,"], "row 3: not '<image id>_<class id>': ''"),
+        ([OLD, "a.jpg_1,1 3", "", "b.jpg_1,"], "row 3: names no image; delete rows that are empty"),
         ([NEW, "a.jpg,1,1 3", "a.jpg,2.0,1 3"], "row 3: class id '2.0'"),
         ([NEW, "a.jpg,,1 3"], "row 2: class id ''"),
         ([NEW, "a.jpg,-1,1 3"], "row 2: class id '-1'"),
@@ -158,12 +158,13 @@ def test_header_alone_without_images_is_an_empty_table(table_file):
         ([NEW, "zzz,1,1 3"], "row 2: no image file 'zzz'; there are: a.jpg, b.jpg"),
         ([NEW, "a.jpg,1,1 3 5"], "row 2: a.jpg class 1: not 'start length' pairs"),
         ([NEW, "a.jpg,1,1 3", "a.jpg,1,0"], "row 3: a.jpg class 1: not 'start length' pairs"),
-        ([NEW, "a.jpg,1,0 3"], "row 2: a.jpg class 1: run 1 (0 3) is not positive"),
+        ([NEW, "a.jpg,1,0 3"], "row 2: a.jpg class 1: run 1 (0 3) is not positive; pixels count from 1"),
+        ([NEW, "a.jpg,1,1 3", " ,,", "b.jpg,1,1 3"], "row 3: names no image; delete rows that are empty"),
         ([OLD, "a.jpg_1,1 3,"], "row 2: has more cells than the header"),
         ([OLD, "a.jpg_1,1 3", "b.jpg_1,1 3,4"], "Expected 2 fields in line 3, saw 3"),
         (["ImageId_ClassId,Pixels", "a.jpg_1,1 3"], "no column 'EncodedPixels'"),
         (["ImageId,EncodedPixels", "a.jpg,1 3"], "no column 'ClassId'; it has ImageId"),
-        (["ImageId_ClassId;EncodedPixels", "a.jpg_1;1 3"], "ImageId_ClassId;EncodedPixels"),
+        (["ImageId_ClassId;EncodedPixels", "a.jpg_1;1 3"], "row 1: columns are separated by ';'"),
         ([], "not a CSV table"),
     ],
 )
@@ -252,7 +253,7 @@ def test_folder_in_place_of_a_file_is_named(tmp_path):
 def test_file_in_another_encoding_is_named(tmp_path):
     csv = tmp_path / "latin.csv"
     csv.write_bytes(f"{OLD}\n\xe4.jpg_1,1 3\n".encode("latin-1"))
-    with pytest.raises(LabelError, match=r"latin\.csv: not a CSV table"):
+    with pytest.raises(LabelError, match=r"latin\.csv: not UTF-8 \(.*\): save it as UTF-8"):
         read_csv(csv)
 
 

@@ -115,7 +115,7 @@ def test_runs_that_are_no_text_are_refused(value):
 @pytest.mark.parametrize(
     ("rle", "offence"),
     [
-        ("0 3", "run 1 (0 3) is not positive"),
+        ("0 3", "run 1 (0 3) is not positive; pixels count from 1"),
         ("1 2 9 0", "run 2 (9 0) is not positive"),
         ("9 2 1 2", "run 2 (1 2) is not sorted after run 1 (9 2)"),
         ("1 5 5 2", "run 2 (5 2) overlaps run 1 (1 5)"),

@@ -5,6 +5,7 @@ The built-in ones are the YAML files in dataset_infos/.
 
 import difflib
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from functools import cache
 from glob import escape
@@ -35,7 +36,7 @@ class DefectClass(BaseModel):
     id: int
     name: str
     colour: Colour
-    value: int | None = None
+    value: Annotated[int, Field(ge=0)] | None = None
 
     @property
     def title(self) -> str:
@@ -75,7 +76,9 @@ class DatasetInfo(BaseModel):
     title: str
     classes: tuple[DefectClass, ...]  # by class id, from 1 without a gap
     exclusive: bool = True  # no pixel ever belongs to two classes
-    layout: str = "2019"  # of its CSV files; or "current", which lists defects only: see labels.LAYOUTS
+    layout: Literal["2019", "current"] = (
+        "2019"  # of its CSV files; or "current", which lists defects only: see labels.LAYOUTS
+    )
     group_pattern: str = ""
     group_gap: int = 0
     licence: str = "not stated"
@@ -87,7 +90,7 @@ class DatasetInfo(BaseModel):
     undo_rims: bool = False
     bits: Annotated[int, Field(ge=0, le=16)] = 0
     format: str = ""
-    masks: Literal["", "colours", "index", "binary", "inverted", "alpha"] = ""
+    masks: Literal["", "colours", "index", "binary", "inverted", "instances", "alpha"] = ""
     without_mask: Literal["refused", "clean", "left out"] = "refused"
     slug: str = ""  # the competition's name in its address at Kaggle
     published: Published | None = None  # of its whole training part
@@ -102,6 +105,11 @@ class DatasetInfo(BaseModel):
         names, reserved = [c.name for c in classes], (ALL_CLASSES, BACKGROUND)
         if len({*names, *reserved}) < len(names) + len(reserved):
             raise ValueError(f"class names must differ, and not be {reserved}: {names}")
+        if odd := [name for name in names if not (name.strip() and name.isprintable())]:
+            raise ValueError(f"a class name is a line of letters: {odd}")
+        values = [c.id if c.value is None else c.value for c in classes]
+        if len(set(values)) < len(values):
+            raise ValueError(f"values (else the ids) of the classes must differ: {values}")
         colours = [c.colour for c in classes]
         if len({(0, 0, 0), *colours}) <= len(colours):
             raise ValueError(f"colours must differ, and not be black, the background's: {colours}")
@@ -162,14 +170,15 @@ def load_dataset_info(dataset: str) -> DatasetInfo:
     if path.is_file():
         return read_dataset_info(path)
     if not (folder / "info.json").is_file():
-        raise DefectmillError(f"no dataset {dataset!r}{nearest(dataset, known)}; your own needs {path} first")
+        wanted = f"your own needs {path} first, or info.json, which make new writes"
+        raise DefectmillError(f"no dataset {dataset!r}{nearest(dataset, known)}; {wanted}")
     return read_dataset_info(folder / "info.json")
 
 
 def read_dataset_info(path: Path) -> DatasetInfo:
     """Read a description from its JSON file; DefectmillError where it is none."""
     try:
-        return DatasetInfo.model_validate_json(path.read_bytes())
+        return DatasetInfo.model_validate_json(path.read_bytes().removeprefix(BOM_UTF8))
     except ValidationError as error:
         offences = "; ".join(map(_explain, error.errors()))
         raise DefectmillError(f"{path}: does not describe a dataset: {offences}") from error
@@ -177,12 +186,17 @@ def read_dataset_info(path: Path) -> DatasetInfo:
 
 def _explain(offence: Any) -> str:
     """Say in one line what is wrong where, from one error of pydantic's."""
-    place = ".".join(map(str, offence["loc"]))
+    place, last = ".".join(map(str, offence["loc"])), str(offence["loc"][-1]) if offence["loc"] else ""
     if offence["type"] == "value_error":
         return f"{place}: {offence['ctx']['error']}"
+    if offence["type"] == "extra_forbidden":
+        kind = DefectClass if "classes" in offence["loc"] else DatasetInfo
+        return f"unknown key {place!r}{nearest(last, kind.model_fields)}"
+    if "colour" in offence["loc"] and (last, offence["type"]) != ("colour", "missing"):
+        return f"{place} = {offence['input']!r}: a colour is [red, green, blue], whole numbers from 0 to 255"
     if isinstance(offence["input"], dict | bytes):  # all of it
         return f"{place}: {offence['msg']}".removeprefix(": ")
-    return f"{place} = {offence['input']!r}: {offence['msg']}"
+    return f"{place} = {offence['input']!r}: {offence['msg']}".removeprefix(" = ")
 
 
 def explain_missing(name: str, image_ids: Iterable[str], home: Path) -> str:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import time
@@ -36,8 +37,13 @@ def write_atomically(path: Path) -> Iterator[Path]:
     `path` before still stands.
     """
     part = path.with_name(f"{path.stem}.part{path.suffix}")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    _delete(part)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _delete(part)
+    except OSError as error:
+        raise DefectmillError(
+            f"{path}: cannot be written ({error.strerror}); choose another place"
+        ) from error
     try:
         yield part
         if path.is_dir() and part.exists():
@@ -94,10 +100,14 @@ def read_table(csv: Path) -> pd.DataFrame:
         raise DefectmillError(f"{csv}: no such file") from error
     except OSError as error:
         raise DefectmillError(f"{csv}: cannot be read ({error.strerror})") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DefectmillError(f"{csv}: not UTF-8 ({error.reason}): save it as UTF-8") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DefectmillError(f"{csv}: not a CSV table: {error}") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise DefectmillError(f"{csv} row 2: has more cells than the header")
+    if len(table.columns) == 1 and (found := re.search("[;\t]", table.columns[0])):
+        raise DefectmillError(f"{csv} row 1: columns are separated by {found[0]!r}; save it with commas")
     filled = np.flatnonzero((table != "").any(axis=1))
     return table[: filled.max(initial=-1) + 1].rename(columns=str.strip)
 

@@ -125,6 +125,10 @@ def read_depth(data: np.ndarray, path: Path) -> int:
 def _decode(data: np.ndarray, path: Path, flag: int) -> np.ndarray:
     try:
         image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+        if image is None and flag & cv2.IMREAD_COLOR and bytes(data[:2]) in (b"II", b"MM"):
+            # OpenCV reads a TIFF of grey floats as grey alone.
+            grey = cv2.imdecode(data, flag & ~cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            image = None if grey is None else cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     except cv2.error as error:  # too many pixels
         raise ImageError(f"{path}: not a readable image ({error.err})") from error
     if image is None:

@@ -61,6 +61,8 @@ def read_csv(csv: Path | str) -> pd.DataFrame:
     read_pair = split_image_class if layout == "2019" else _check_pair
     pairs = []
     for row, values in enumerate(table[LAYOUTS[layout][:-1]].itertuples(index=False), 2):
+        if not any(map(str.strip, values)):
+            raise LabelError(f"{csv} row {row}: names no image; delete rows that are empty")
         try:
             pairs.append(read_pair(*map(str.strip, values)))
         except LabelError as error:

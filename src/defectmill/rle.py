@@ -63,7 +63,8 @@ def parse_runs(rle: str, shape: tuple[int, int] | None = None) -> tuple[np.ndarr
     starts, lengths = numbers[::2], numbers[1::2]
     if (numbers < 1).any():
         where = int(np.flatnonzero(numbers < 1)[0]) // 2
-        raise RleError(f"run {where + 1} ({starts[where]} {lengths[where]}) is not positive")
+        offence = f"run {where + 1} ({starts[where]} {lengths[where]}) is not positive"
+        raise RleError(f"{offence}{'; pixels count from 1' * bool(starts[where] < 1)}")
     # Differences instead of sums: start + length may exceed 64 bits in a hostile file.
     if starts[-1] > np.iinfo(np.int64).max - lengths[-1]:
         raise RleError(f"a number too large: run {starts.size} ({starts[-1]} {lengths[-1]})")

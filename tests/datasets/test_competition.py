@@ -127,3 +127,13 @@ def test_images_of_12_bits_in_files_of_16_are_brought_to_8_by_one_depth(root, tm
     info = json.loads((folder / "dataset.json").read_text())
     assert info["bits"] == 12
     assert info["notes"] == ["images of over 8 bits a channel, read as 12 bits: 2"]
+
+
+def test_a_group_pattern_that_does_not_fit_is_told(root):
+    info = make_info("fake").model_copy(update={"group_pattern": r"part(\d+)"})
+    noise = [np.random.default_rng(n).integers(0, 256, (24, 36), np.uint8) for n in range(6)]
+    masks = np.pad(DEFECT, ((0, 20), (0, 29), (0, 0)))
+    pictures = [Picture(f"{'part' * (n > 0)}{n}.png", image, masks) for n, image in enumerate(noise)]
+    write_competition(pictures, info, root / "input" / "fake")
+    notes = json.loads((root / "input" / "fake" / "dataset.json").read_text())["notes"]
+    assert notes[-1].endswith("; group_pattern fits 5 of 6 file names, not 0.png")

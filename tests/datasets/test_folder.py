@@ -8,7 +8,16 @@ from PIL import Image
 
 from defectmill.dataset_info import builtin_datasets
 from defectmill.datasets.competition import DatasetError
-from defectmill.datasets.folder import APPLIED, EMPTY, IGNORED, REFUSED, UNMASKED, pair_files, read_raw
+from defectmill.datasets.folder import (
+    APPLIED,
+    EMPTY,
+    FRAMED,
+    IGNORED,
+    REFUSED,
+    UNMASKED,
+    pair_files,
+    read_raw,
+)
 from defectmill.formats.masks import OFF, RIMS
 from defectmill.formats.shapes import FormatError
 from defectmill.images import write_image
@@ -38,7 +47,11 @@ def test_orphans_are_counted_and_the_first_five_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("shape", "hint"),
-    [((48, 72), ", at 2 times its scale: resize it"), ((12, 18), ", at 0.5 times"), ((36, 24), "$")],
+    [
+        ((48, 72), ", at 2 times its scale: resize it by the nearest pixel"),
+        ((12, 18), ", at 0.5 times"),
+        ((36, 24), r", \(height, width\): is it the mask of another one"),
+    ],
 )
 def test_mask_of_another_size_is_refused_with_its_scale(tmp_path, shape, hint):
     add_pair(tmp_path, "a.png", np.eye(*shape, dtype=np.uint8) * 3)
@@ -207,3 +220,49 @@ def test_a_mask_finds_the_pixels_that_it_was_drawn_on(tmp_path, upright):
         assert picture.image == tmp_path / "images" / "0.png"
         assert picture.issues[IGNORED] == 1
     assert picture.masks[..., 1].sum() == 6
+
+
+def test_a_mask_that_may_be_inverted_is_counted(tmp_path):
+    info = TILE.model_copy(update={"classes": TILE.classes[:1]})
+    for number, mask in enumerate([np.zeros(SHAPE, np.uint8)] * 3):
+        mask = mask.copy()
+        mask[2:5, 3:9] = 255
+        if not number:
+            mask[:, 4:] = 255  # to all edges but the left one
+        add_pair(tmp_path, f"{number}.png", mask, number)
+    assert {p.image_id: p.issues[FRAMED] for p in read_raw(tmp_path, info)} == {
+        "0.png": 1,
+        "1.png": 0,
+        "2.png": 0,
+    }
+
+
+def test_test_images_without_any_mask_are_left_out_and_other_files_told(tmp_path):
+    for number in range(3):
+        add_pair(tmp_path / "train", f"{number}.png", colour_mask((255, 0, 0)), number)
+    for name in ("test/images/8.png", "old/9.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        write_image(tmp_path / name, np.zeros(SHAPE, np.uint8))
+    pictures = {p.image_id: p for p in read_raw(tmp_path, TILE)}
+    assert [image_id for image_id, p in pictures.items() if p.masks is None] == ["8.png"]
+    assert {p.part for p in pictures.values()} == {""}
+    assert pictures["0.png"].note.endswith("; not read: 1 image files (old/9.png)")
+
+
+def test_images_and_no_mask_of_a_kind_that_is_read_are_refused(tmp_path):
+    add_pair(tmp_path, "a.png", colour_mask())
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / "a.npy")
+    with pytest.raises(DatasetError, match=r"holds 1 images, and no mask that can be read; read are \.jpg"):
+        list(read_raw(tmp_path, TILE))
+
+
+def test_a_folder_of_images_beside_ground_truth_is_not_mvtecs(tmp_path):
+    info = TILE.model_copy(update={"classes": TILE.classes[:1]})
+    add_pair(tmp_path, "a.png", np.zeros(SHAPE, np.uint8))
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[2:5, 3:9] = 255
+    (tmp_path / "masks").rename(tmp_path / "old")
+    (tmp_path / "ground_truth" / info.class_names[0]).mkdir(parents=True)
+    write_image(tmp_path / "ground_truth" / info.class_names[0] / "a.png", mask)
+    (picture,) = read_raw(tmp_path, info)
+    assert picture.masks.sum() == 18

@@ -61,7 +61,9 @@ def test_images_and_masks_may_lie_in_one_folder(tmp_path):
 
 def test_a_folder_for_each_image(tmp_path):
     make(tmp_path, "x1/images/x1.png", "x1/masks/p.png", "x2/images/x2.png", "x2/masks/x2.png")
-    with pytest.raises(DatasetError, match=r"p\.png: has no image$"):
+    with pytest.raises(
+        DatasetError, match=r"p\.png: has no image: a mask is named like its image.*called x1$"
+    ):
         find_pairs(tmp_path)
     (tmp_path / "x1/masks/p.png").rename(tmp_path / "x1/masks/x1.png")
     assert sorted(found(tmp_path)) == ["x1/images/x1.png", "x2/images/x2.png"]
@@ -124,3 +126,80 @@ def test_two_masks_in_one_place_are_refused(tmp_path):
     make(tmp_path, "images/a.png", "masks/a.png", "masks/a.bmp")
     with pytest.raises(DatasetError, match=re.escape("a.png: a.bmp has the same stem")):
         find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("img_{}", "mask_{}"),
+        ("{}_image", "{}_mask"),
+        ("{}_sat", "{}_mask"),
+        ("IMG{}", "MASK{}"),
+        ("{}", "{}mask"),
+        ("part{}", "Part{}"),
+        ("a_{}_leftImg8bit", "a_{}_gtFine_labelIds"),
+    ],
+)
+def test_a_mask_has_its_word_in_place_of_that_of_its_image(tmp_path, image, mask):
+    names = [
+        f"{folder}/{stem.format(n)}.png"
+        for n in (1, 12)
+        for folder, stem in (("images", image), ("masks", mask))
+    ]
+    make(tmp_path, *names)
+    assert found(tmp_path) == {names[0]: ("", {"": [names[1]]}), names[2]: ("", {"": [names[3]]})}
+
+
+def test_a_mask_of_what_two_images_share_has_no_image(tmp_path):
+    make(tmp_path, "images/img_1.png", "images/1_sat.png", "masks/mask_1.png")
+    with pytest.raises(
+        DatasetError, match=r'mask_1\.png: has no image: .*"mask" before or after it; those are called'
+    ):
+        find_pairs(tmp_path)
+
+
+def test_images_and_masks_may_have_the_same_folders(tmp_path):
+    make(
+        tmp_path,
+        "images/one/a.png",
+        "masks/one/a.png",
+        "images/two/a.png",
+        "masks/two/a.png",
+        "images/good/b.png",
+    )
+    assert found(tmp_path) == {
+        "images/good/b.png": ("", {}),
+        "images/one/a.png": ("", {"": ["masks/one/a.png"]}),
+        "images/two/a.png": ("", {"": ["masks/two/a.png"]}),
+    }
+    make(tmp_path, "images/c.png")
+    with pytest.raises(DatasetError, match=r"images/c\.png: lies beside folders of images; move it"):
+        find_pairs(tmp_path)
+
+
+def test_images_may_lie_beside_a_folder_of_masks(tmp_path):
+    make(tmp_path, "a.png", "b.png", "masks/a.png", "masks/b.png")
+    assert found(tmp_path)["b.png"] == ("", {"": ["masks/b.png"]})
+
+
+def test_a_file_without_loss_beside_a_jpeg_is_its_mask(tmp_path):
+    make(tmp_path, "a.jpg", "a.png", "b.JPG", "b.bmp", "c.png")
+    assert found(tmp_path) == {
+        "a.jpg": ("", {"": ["a.png"]}),
+        "b.JPG": ("", {"": ["b.bmp"]}),
+        "c.png": ("", {}),
+    }
+
+
+def test_a_file_is_no_folder_of_images(tmp_path):
+    make(tmp_path, "a.zip")
+    with pytest.raises(
+        DatasetError, match=r"a\.zip: is a file, not a folder of images and masks: give the folder"
+    ):
+        find_pairs(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("home", ["test/images", "test"])
+def test_a_test_part_may_have_images_alone(tmp_path, home):
+    make(tmp_path, "train/images/a.png", "train/masks/a.png", f"{home}/b.png")
+    assert found(tmp_path)[f"{home}/b.png"] == ("test", {})

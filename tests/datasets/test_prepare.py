@@ -1,6 +1,7 @@
 """Which adapter makes which dataset, and what is refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +106,13 @@ def test_dataset_made_by_hand_is_never_written_over(own):
     with pytest.raises(DatasetError, match=r"mine was made by hand"):
         prepare("mine", raw)
     assert (folder / "train.csv").read_text() == "days of work"
+
+
+def test_raw_may_begin_at_home_hold_a_colon_or_an_empty_part(own, monkeypatch):
+    folder, raw = own
+    monkeypatch.setenv("HOME", str(Path(raw).parent))
+    (folder / "info.json").write_text(TILE.model_copy(update={"name": "mine"}).model_dump_json())
+    for given in ("~/raw/", f"{raw}::"):
+        prepare("mine", given)
+    moved = Path(raw).rename(Path(raw).with_name("r:a w"))
+    prepare("mine", str(moved))

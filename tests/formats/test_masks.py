@@ -246,3 +246,130 @@ def test_classes_of_unknown_masks_are_their_colours_or_numbers(tmp_path):
     assert find_classes(survey_masks([path])) == [((0, 255, 0), None), ((255, 0, 0), None)]
     assert find_classes(survey_masks([save(tmp_path, draw(3, 7))])) == [((0, 0, 0), 3), ((0, 0, 0), 7)]
     assert find_classes(survey_masks([save(tmp_path, draw(255))])) == [((0, 0, 0), None)]
+
+
+def test_a_grey_palette_is_read_as_it_looks(tmp_path):
+    palette(draw(1, 1), [(0, 0, 0), (255, 255, 255)]).save(tmp_path / "m.png")
+    assert read(make_info(1), tmp_path / "m.png") == [("binary", [42], {GREY: 0})]
+    palette(draw(0, 0, 1), [(255, 255, 255), (0, 0, 0)]).save(tmp_path / "m.png")
+    assert read(make_info(1), tmp_path / "m.png") == [("binary", [42], {GREY: 0})]
+    assert find_classes(survey_masks([tmp_path / "m.png"])) == [((0, 0, 0), None)]
+
+
+def test_a_coloured_palette_of_the_only_class_goes_by_its_index(tmp_path):
+    palette(draw(1, 1), [(0, 0, 0), (128, 0, 128)]).save(tmp_path / "m.png")
+    assert read(make_info(1), tmp_path / "m.png") == [("index", [42], {VOIDS: 0})]
+
+
+def test_numbers_in_one_channel_are_numbers(tmp_path):
+    path = save(tmp_path, draw((1, 0, 0), (2, 0, 0)))
+    assert read(make_info(), path)[0][:2] == ("index", [12, 30])
+    assert find_classes(survey_masks([path])) == [((0, 0, 0), 1), ((0, 0, 0), 2)]
+    with pytest.raises(FormatError, match="no colour but the background's fills an area"):
+        find_classes(survey_masks([save(tmp_path, draw((1, 0, 0), (0, 2, 0)))]))
+
+
+@pytest.mark.parametrize("opacity", [255, 100])
+def test_strokes_of_several_colours_on_transparent_are_several_classes(tmp_path, opacity):
+    strokes = np.zeros((*SHAPE, 4), np.uint8)
+    strokes[..., :3] = draw(COLOURS[0], COLOURS[1], (255, 255, 255))
+    strokes[..., 3] = draw(opacity, opacity)
+    path = save(tmp_path, strokes)
+    assert find_classes(survey_masks([path])) == [((0, 255, 0), None), ((255, 0, 0), None)]
+    assert read(make_info(), path)[0][:2] == ("colours", [12, 30])
+
+
+def test_coloured_masks_may_have_a_white_background(tmp_path):
+    white = (255, 255, 255)
+    path, clean = (
+        save(tmp_path, draw(COLOURS[0], COLOURS[1], white)),
+        save(tmp_path, draw(255, 255, 255), "c.png"),
+    )
+    assert find_classes(survey_masks([path, clean])) == [((0, 255, 0), None), ((255, 0, 0), None)]
+    assert [areas for _, areas, _ in read(make_info(), path, clean)] == [[12, 30], [0, 0]]
+    edge = draw(COLOURS[0], COLOURS[1], white)
+    edge[4, 2:6] = (255, 100, 100)  # nearer to the class than to white
+    assert read(make_info(), save(tmp_path, edge))[0][:2] == ("colours", [16, 30])
+    odd = draw(COLOURS[0], (0, 0, 255), white)
+    with pytest.raises(FormatError, match=r"o\.png: 71\.4% .* as \(0, 0, 255\).*add a class or mend"):
+        read_masks(
+            save(tmp_path, odd, "o.png"), choose_encoding(survey_masks([path]), make_info()), make_info()
+        )
+
+
+def test_a_white_class_is_no_background(tmp_path):
+    kinds = [make_info().classes[0], make_info().classes[1].model_copy(update={"colour": (255, 255, 255)})]
+    info = make_info().model_copy(update={"classes": tuple(kinds)})
+    path = save(tmp_path, draw(COLOURS[0], (0, 0, 0), (255, 255, 255)))
+    assert read(info, path)[0][:2] == ("colours", [12, 198])
+
+
+def test_255_alone_in_a_file_or_nearly_everywhere_is_doubtful(tmp_path):
+    ones, whites = save(tmp_path, draw(1, 1)), save(tmp_path, draw(255, 255), "w.png")
+    with pytest.raises(
+        FormatError, match=r'1 hold 255 alone; set "masks" to "index" .*, to "instances" if all'
+    ):
+        read(make_info(1), ones, whites)
+    assert [a for _, a, _ in read(make_info(1, masks="instances"), ones, whites)] == [[42], [42]]
+    assert [a for _, a, _ in read(make_info(1, masks="index"), ones, whites)] == [[42], [0]]
+    path = save(tmp_path, draw(0, 1, 255), "b.png")
+    with pytest.raises(FormatError, match=r'255 covers 82% of all pixels; .*"value" of the class that is 0'):
+        read(make_info(), path)
+    kinds = [kind.model_copy(update={"value": n}) for n, kind in enumerate(make_info().classes)]
+    assert read(make_info().model_copy(update={"classes": tuple(kinds)}), path)[0][:2] == ("index", [12, 30])
+
+
+def test_a_mask_that_is_too_faint_beside_the_others_is_refused(tmp_path):
+    bright, faint = save(tmp_path, draw(255, 255)), save(tmp_path, draw(100, 100), "f.png")
+    with pytest.raises(FormatError, match=r"1 are no brighter than 100, half of 255 is wanted of a defect"):
+        read(make_info(1), bright, faint)
+    assert [a for _, a, _ in read(make_info(1, masks="binary"), bright, faint)] == [[42], [0]]
+
+
+@pytest.mark.parametrize("values", [(300, 700), (3, 9), ((9, 0, 200), (80, 80, 0))])
+def test_instances_of_any_number_or_colour_are_read_where_the_info_says_so(tmp_path, values):
+    drawn = draw(*values) if np.size(values[0]) > 1 else np.select([draw(1, 2) == 1, draw(1, 2) == 2], values)
+    path = save(tmp_path, drawn.astype(np.uint8 if drawn.ndim > 2 else np.uint16))
+    with pytest.raises(FormatError, match='"instances" if all above 0 is a defect'):
+        read(make_info(1), path)
+    assert read(make_info(1, masks="instances"), path)[0][:2] == ("instances", [42])
+
+
+@pytest.mark.parametrize("name", ["binary", "inverted", "instances", "alpha"])
+def test_an_encoding_of_one_class_is_refused_for_two(tmp_path, name):
+    with pytest.raises(FormatError, match=f'"masks": "{name}" in its info.json is for one class alone'):
+        read(make_info(2, masks=name), save(tmp_path, draw(255)))
+
+
+def test_blurred_edges_of_255_are_no_classes(tmp_path):
+    mask = np.kron(draw(255, 255), np.ones((4, 4), np.uint8))
+    mask[4:16, 7], mask[4:16, 24] = 60, 190
+    assert find_classes(survey_masks([save(tmp_path, mask)])) == [((0, 0, 0), None)]
+    mask[30:40, 4:9] = 60
+    assert len(find_classes(survey_masks([save(tmp_path, mask)]))) == 3
+
+
+def test_a_thin_class_at_the_edge_of_another_stays_where_the_info_says_index(tmp_path):
+    mask = draw(0, 2)
+    mask[4, 10:15] = 1
+    path = save(tmp_path, mask)
+    assert read(make_info(), path) == [("index", [0, 30], {VOIDS: 0, RIMS: 5})]
+    assert read(make_info(masks="index"), path) == [("index", [5, 30], {VOIDS: 0, RIMS: 0})]
+
+
+def test_shades_of_grey_are_classes_white_among_them(tmp_path):
+    path = save(tmp_path, draw(128, 255))
+    assert find_classes(survey_masks([path])) == [((0, 0, 0), 128), ((0, 0, 0), 255)]
+    path = save(tmp_path, draw(7, 255))
+    assert find_classes(survey_masks([path])) == [((0, 0, 0), None)]
+
+
+def test_one_inverted_mask_among_others_is_named(tmp_path):
+    good, bad = save(tmp_path, draw(255, 255)), save(tmp_path, draw(0, 0, 255), "bad.png")
+    full, clean = save(tmp_path, draw(255, 255, 255), "full.png"), save(tmp_path, draw(0), "clean.png")
+    assert [a for _, a, _ in read(make_info(1), good, full, clean)] == [[42], [240], [0]]
+    with pytest.raises(
+        FormatError, match=r"1 are bright all along .* dark inside \(bad\.png\): inverted\? Mend"
+    ):
+        read(make_info(1), good, bad, clean)
+    assert [a for _, a, _ in read(make_info(1, masks="binary"), good, bad)] == [[42], [198]]

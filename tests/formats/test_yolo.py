@@ -94,6 +94,7 @@ def test_images_come_sorted_and_a_split_alone_is_no_part(tmp_path):
         ("names: {2: pit, 0: crack}", ("crack", "class 1", "pit")),
         ("names:\n- 0\n- 'pit: deep'\n", ("0", "pit: deep")),
         ("names: [_background_, crack]", ("crack",)),
+        ("\ufeffnames: [pit, crack]\r\n", ("pit", "crack")),
     ],
 )
 def test_classes_are_named_by_data_yaml(tmp_path, text, classes):

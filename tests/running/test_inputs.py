@@ -204,3 +204,11 @@ def test_the_exit_status_tells_make_whether_the_dataset_must_be_made(mine):
     assert inputs.main(["made", str(folder), str(raw)]) == 0
     assert inputs.main(["made", str(folder), str(raw), "changed.py"]) == inputs.DIFFERS
     assert inputs.main(["made", str(folder), "no such"]) == inputs.DIFFERS
+
+
+def test_a_link_that_leads_nowhere_is_no_file_and_a_raw_folder_may_hold_a_colon(mine):
+    folder, raw = mine
+    (raw / "images" / "broken.png").symlink_to(raw / "nowhere.png")
+    assert inputs.is_made_from(folder, f"{raw}/")
+    note = inputs.scan_raw(str(raw.rename(raw.with_name("a:b"))), {})
+    assert [sorted(files)[0] for files in note] == ["images/0.png"]

@@ -121,6 +121,8 @@ def test_many_arrays_are_named_in_their_order(project):
         ([np.zeros((4, 6))], r"picture 0: .* uint8 is wanted, not float64 of shape \(4, 6\)"),
         ([np.zeros((4, 6), np.uint8), np.zeros((4, 6, 4), np.uint8)], r"picture 1: .*\(4, 6, 4\)"),
         ([np.zeros((0, 6), np.uint8)], r"shape \(0, 6\)"),
+        ([np.zeros((4, 6), np.uint8), None], "picture 1: a path or an array is wanted, .* not NoneType"),
+        (3, "a list of arrays"),
         (np.zeros((4, 6), np.uint8), "a list of arrays"),
         ([], "with a picture in it"),
     ],

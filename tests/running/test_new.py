@@ -156,3 +156,43 @@ def test_spread_colours_differ_and_are_bright():
     colours = new.spread_colours(12)
     assert len(set(colours)) == 12
     assert min(max(colour) for colour in colours) == 255
+
+
+def test_what_was_made_or_mended_by_hand_is_not_written_over(planned, tmp_path):
+    for number in range(6):
+        add(tmp_path, number, blocks(255, 0, number))
+    experiment = new.make_new("own", str(tmp_path), "")
+    experiment.unlink()
+    (planned / "own" / "train.csv").write_text("days of work")
+    with pytest.raises(DefectmillError, match=r"own/train\.csv: edited since it was made from RAW="):
+        new.make_new("own", str(tmp_path), "")
+    (planned / "hand").mkdir()
+    (planned / "hand" / "train.csv").write_text("days of work")
+    with pytest.raises(DefectmillError, match=r"hand/train\.csv: made by hand"):
+        new.make_new("hand", str(tmp_path), "")
+    assert [p.name for p in (planned / "hand").iterdir()] == ["train.csv"]
+
+
+def test_a_class_that_cannot_be_called_so_is_told_in_one_line(planned, tmp_path):
+    for number in range(6):
+        add(tmp_path, number, blocks(255), drawn="masks/all classes/p{}.png")
+        add(tmp_path, number, blocks(255), drawn="masks/b/p{}.png")
+    with pytest.raises(
+        DefectmillError, match=r"cannot be described: class names must differ.*rename the classes"
+    ):
+        new.make_new("own", str(tmp_path), "")
+
+
+def test_a_file_of_no_known_format_says_what_is_read(planned, tmp_path):
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(DefectmillError, match=r"a\.zip: holds no masks or annotations .* unpack a zip first"):
+        new.make_new("own", str(tmp_path / "a.zip"), "")
+
+
+def test_the_layout_of_mvtec_gives_its_classes(planned, tmp_path):
+    for number in range(6):
+        name = "dent" if number % 2 else "stain"
+        add(tmp_path, number, blocks(255), f"test/{name}/p{{}}.png", f"ground_truth/{name}/p{{}}_mask.png")
+        add(tmp_path, number + 9, blocks(255), "test/good/p{}.png", "train/good/p{}.png")
+    new.make_new("own", str(tmp_path), "")
+    assert read_dataset_info(planned / "own" / "info.json").class_names == ["dent", "stain"]

@@ -113,8 +113,10 @@ def _store(pictures: Iterable[Picture], folder: Path, seen: list[Picture]) -> It
             continue
         target = folder / picture.image_id
         if target.exists():
-            raise DatasetError(f"two images are called {picture.image_id}")
+            shown = f"{picture.image}: " * isinstance(picture.image, Path)
+            raise DatasetError(f"{shown}two images are called {picture.image_id}; rename one, and its mask")
         if isinstance(picture.image, Path):
+            read_image(picture.image)  # what cannot be used is named by its raw file
             shutil.copyfile(picture.image, target)
         else:
             write_image(target, picture.image)
@@ -125,7 +127,8 @@ def _store(pictures: Iterable[Picture], folder: Path, seen: list[Picture]) -> It
 def _refuse_odd_labels(labels: pd.DataFrame, folder: Path, info: DatasetInfo) -> None:
     areas = labels["EncodedPixels"].map(rle_area).groupby(labels["ClassId"]).sum()
     if not areas.any():
-        raise DatasetError(f"{info.name}: none of {labels['ImageId'].nunique()} images has a defect")
+        offence = f"none of {labels['ImageId'].nunique()} images has a defect"
+        raise DatasetError(f"{info.name}: {offence}; a dataset needs some")
     pixels = sum(height * width for height, width in map(read_shape, folder.iterdir()))
     if areas.max() > MOST * pixels:
         name, share = info.class_names[areas.argmax()], areas.max() / pixels
@@ -185,4 +188,8 @@ def _split_by_group(folder: Path, labels: pd.DataFrame, info: DatasetInfo, share
     n_test = table["group"][in_test].nunique()
     note = f"test part: fold 0 of {share} by group, {in_test.sum()} images in {n_test} groups"
     note = f"{len(table)} images in {n_all} groups; {note}"
+    fits = table["ImageId"].str.extract(info.group_pattern or "()", expand=False).notna()
+    if not fits.all():
+        other = table["ImageId"][~fits].iloc[0]
+        note += f"; group_pattern fits {fits.sum()} of {len(fits)} file names, not {other}"
     return dict(zip(table["ImageId"], np.where(in_test, "test", "train").tolist(), strict=True)), note

@@ -9,9 +9,11 @@ import numpy as np
 
 from defectmill.dataset_info import DatasetInfo
 from defectmill.datasets.competition import NAMED, DatasetError, Picture, name_some
-from defectmill.datasets.pairs import Pair, find_pairs
+from defectmill.datasets.pairs import IMAGES, Pair, find_pairs
+from defectmill.files import SUFFIXES
 from defectmill.formats import open_source
 from defectmill.formats.masks import Encoding, choose_encoding, read_masks, survey_masks
+from defectmill.formats.shapes import FormatError, find_pictures
 from defectmill.images import list_images, read_image, read_orientation, read_shape, turn_upright
 
 EDGE = 128  # from here on a pixel of a grey mask is defect
@@ -21,6 +23,7 @@ EMPTY = "empty mask in a defect class, counts as clean"
 UNMASKED = "image without a mask file, taken as clean"
 IGNORED = "orientation tag, not applied: masks are drawn on the pixels as they are stored"
 APPLIED = "orientation tag, applied: masks are drawn on the upright image"
+FRAMED = "mask of most of its image and of its frame: is it inverted?, read like the others"
 # An adapter stops at these: where it went on, none was found.
 REFUSED = {"mask without an image, refused": 0, "mask of another size than its image, refused": 0}
 
@@ -38,31 +41,67 @@ def read_raw(raw: Path, info: DatasetInfo) -> Iterator[Picture]:
     if info.format:
         yield from _read_source(raw, info)
         return
-    for home in (raw / info.name.removeprefix("mvtec-"), raw):
-        if (home / "ground_truth").is_dir() and any(p.is_dir() for p in (home / "ground_truth").iterdir()):
-            yield from _read_mvtec(home, info)
-            return
+    if home := find_mvtec(raw, info.name):
+        yield from _read_mvtec(home, info)
+        return
     pairs = find_pairs(raw)
     names = {name for pair in pairs for name in pair.masks} - {""}
     if unknown := sorted(names - set(info.class_names)):
-        raise DatasetError(f"{raw}: masks of {unknown[0]!r}, which is no class; there are {info.class_names}")
+        way_out = "rename them, or the class in its info.json"
+        offence = f"masks of {unknown[0]!r}, which is no class; there are {info.class_names}"
+        raise DatasetError(f"{raw}: {offence}: {way_out}")
     # A file of one class cannot tell which: its name does.
     alone = info.model_copy(update={"classes": info.classes[:1]}) if names else info
     survey = survey_masks(path for pair in pairs for paths in pair.masks.values() for path in paths)
+    if not survey.files:
+        kinds = f"read are {' '.join(SUFFIXES)}"
+        raise DatasetError(f"{raw}: holds {len(pairs)} images, and no mask that can be read; {kinds}")
     encoding = choose_encoding(survey, alone)
-    if not any(pair.part == "test" for pair in pairs):
+    unread = _note_unread(raw, pairs)
+    has_test = any(pair.masks for pair in pairs if pair.part == "test")
+    lacking = {pair.image for pair in pairs if pair.part == "test" and not has_test}
+    if not has_test:
         pairs = [replace(pair, part="") for pair in pairs]
     ids = _name_uniquely(pair.image for pair in pairs)
     is_plain = encoding == Encoding("binary", 255) and not (survey.alpha or names)
     for pair in pairs:
         masks = pair.masks.get("", [])
-        if is_plain and len(masks) == 1:
+        if pair.image in lacking:
+            picture = Picture(pair.image.name, pair.image, None)
+        elif is_plain and len(masks) == 1:
             picture = replace(read_grey_pair(pair.image, masks[0], 0, 1), part=pair.part)
         else:
             picture = _read_pair(pair, encoding, info, alone)
-        yield replace(
-            picture, image_id=ids[pair.image], note=f"masks are read as {encoding.name}: {survey.seen}"
-        )
+        issues = picture.issues | ({FRAMED: int(_fills_frame(picture))} if encoding.name == "binary" else {})
+        note = f"masks are read as {encoding.name}: {survey.seen}{unread}"
+        yield replace(picture, image_id=ids[pair.image], issues=issues, note=note)
+
+
+def find_mvtec(raw: Path, name: str) -> Path | None:
+    """Find the folder in MVTec's layout, `raw` or that of the object in it; None where there is none."""
+    for home in (raw / name.removeprefix("mvtec-"), raw):
+        inside = {path.name.casefold() for path in home.iterdir()} if home.is_dir() else set()
+        classes = [path for path in home.glob("ground_truth/*") if path.is_dir()]
+        if classes and not inside & {*IMAGES.split()}:
+            return home
+    return None
+
+
+def _note_unread(raw: Path, pairs: Iterable[Pair]) -> str:
+    """Say which image files of a folder are neither images nor masks of the pairs, "" where all are."""
+    masks = {path for pair in pairs for paths in pair.masks.values() for path in paths}
+    read = masks | {pair.image for pair in pairs}
+    others = [path.relative_to(raw).as_posix() for path in find_pictures(raw).files if path not in read]
+    return f"; not read: {len(others)} image files ({name_some(others, NAMED)})" if others else ""
+
+
+def _fills_frame(picture: Picture) -> bool:
+    """Whether most pixels of an image, and of its frame, are in a mask."""
+    if picture.masks is None:
+        return False
+    inside = picture.masks.max(axis=2)
+    frame = [inside[0], inside[-1], inside[:, 0], inside[:, -1]]
+    return bool(inside.mean() > 0.5 and np.concatenate(frame).mean() > 0.5)
 
 
 def _read_pair(pair: Pair, encoding: Encoding, info: DatasetInfo, alone: DatasetInfo) -> Picture:
@@ -106,14 +145,18 @@ def fit_image(image: Path, mask: Path, shape: tuple[int, ...]) -> tuple[Path | n
     if orientation > 4 and shape == stored[::-1]:
         return turn_upright(read_image(image, 3), orientation), {APPLIED: 1}
     times, across = (round(one / other, 2) for one, other in zip(shape, stored, strict=True))
-    hint = f", at {times:g} times its scale: resize it by the nearest pixel first" * (times == across)
-    raise DatasetError(f"{mask}: a mask of {shape} for an image of {stored}{hint}")
+    is_scaled = f"at {times:g} times its scale: resize it by the nearest pixel first"
+    hint = is_scaled if times == across else "(height, width): is it the mask of another one, or cropped?"
+    raise DatasetError(f"{mask}: a mask of {shape} for an image of {stored}, {hint}")
 
 
 def _read_mvtec(home: Path, info: DatasetInfo) -> Iterator[Picture]:
     for folder in sorted((home / "ground_truth").iterdir()):
         if folder.name not in info.class_names:
-            raise DatasetError(f"{folder}: not a class; there are: {', '.join(sorted(info.class_names))}")
+            known = ", ".join(sorted(info.class_names))
+            raise DatasetError(
+                f"{folder}: not a class; there are: {known}: add it to the info, or move it away"
+            )
     for channel, name in enumerate(info.class_names):
         for image, mask in pair_files(home / "test" / name, home / "ground_truth" / name, "_mask"):
             picture = read_grey_pair(image, mask, channel, info.n_classes)
@@ -127,7 +170,10 @@ def _read_mvtec(home: Path, info: DatasetInfo) -> Iterator[Picture]:
 
 def _read_source(raw: Path, info: DatasetInfo) -> Iterator[Picture]:
     """Read one of the annotation formats; file names that repeat get their folder before them."""
-    source = open_source(raw, info.format)
+    try:
+        source = open_source(raw, info.format)
+    except FormatError as error:
+        raise DatasetError(f'{error} ("format" is in the info.json of {info.name})') from error
     found, told = list(source.read()), "; ".join([f"annotated in the format {source.format}", *source.notes])
     ids = _name_uniquely(one.image for one in found)
     has_test = any(one.part == "test" for one in found)

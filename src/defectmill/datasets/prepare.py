@@ -35,10 +35,11 @@ def prepare(dataset: str, raw: str) -> Path:
     own = target / "info.json"  # it may have been edited since dataset.json was written
     info = builtin or (read_dataset_info(own) if own.is_file() else load_dataset_info(dataset))
     adapter = ADAPTERS.get(dataset, folder)
-    sources = [Path(source).resolve() for source in raw.split(os.pathsep) if raw]
+    parts = [raw] if Path(raw).expanduser().exists() else raw.split(os.pathsep)  # a path may hold a colon
+    sources = [Path(source).expanduser().resolve() for source in parts if source]
     for source in sources:
         if not source.is_file() and not (source.is_dir() and any(source.iterdir())):
-            raise DatasetError(f"RAW={source}: no such folder, or an empty one")
+            raise DatasetError(f"RAW={source}: no such folder, or an empty one; say where the files are")
     if adapter is severstal:
         if len(sources) > 1:
             raise DatasetError(f"RAW={raw}: {dataset} takes one folder or zip")

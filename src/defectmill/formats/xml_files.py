@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from defectmill.dataset_info import Colour
-from defectmill.formats.masks import VOID, read_pixels
+from defectmill.formats.masks.pixels import VOID, read_pixels
 from defectmill.formats.reading import (
     CLEAN,
     NO_AREA,

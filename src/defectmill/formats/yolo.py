@@ -4,6 +4,7 @@ A line is an instance: its class, counted from 0, then x and y of each point as 
 """
 
 import re
+from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -159,7 +160,7 @@ def _find_names(root: Path) -> tuple[list[str], list[str]]:
 
 def _read_names(path: Path) -> list[str]:
     """Read the names in a data.yaml; none where the file is about something else."""
-    text = path.read_bytes()
+    text = path.read_bytes().removeprefix(BOM_UTF8)
     if not re.search(rb"^(names|kpt_shape)\s*:", text, re.M):
         return []
     try:

@@ -178,12 +178,13 @@ def _walk(path: str | Path, below: str = "") -> Iterator[tuple[str, str, os.stat
                 continue
             if entry.is_dir():
                 yield from _walk(entry.path, f"{below}{entry.name}/")
-            else:
+            elif entry.is_file():  # a link that leads nowhere is none
                 yield below + entry.name, entry.path, entry.stat()
 
 
 def _split(raw: str) -> list[Path]:
-    return [Path(source).expanduser().resolve() for source in raw.split(os.pathsep) if source]
+    parts = [raw] if Path(raw).expanduser().exists() else raw.split(os.pathsep)  # a path may hold a colon
+    return [Path(source).expanduser().resolve() for source in parts if source]
 
 
 def _name_sources(raw: str) -> list[str]:

@@ -5,7 +5,7 @@ Notebook 06 makes one step by step; `inspect` does it in one call.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -204,9 +204,15 @@ def _list_images(images: Images, spare: Path) -> tuple[inspection.Listing, dict[
         if not path.is_file():
             return inspection.require_pictures(path), {}
         images = [path]
-    some = list(images)
+    some = list(images) if isinstance(images, Iterable) else []
     if isinstance(images, np.ndarray) or not some:
         raise ImageError("give a folder, a list of paths or a list of arrays, with a picture in it")
+    for number, one in enumerate(some):
+        if not isinstance(one, str | Path | np.ndarray):
+            wanted = (
+                "a path or an array is wanted, such as np.array(picture.convert('RGB')) of one of Pillow's"
+            )
+            raise ImageError(f"picture {number}: {wanted}, not {type(one).__name__}")
     if not any(isinstance(one, np.ndarray) for one in some):
         paths = [Path(one).expanduser().absolute() for one in some]  # type: ignore[arg-type]
         common = Path(os.path.commonpath([path.parent for path in paths]))

@@ -10,20 +10,22 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from defectmill import files
 from defectmill.config import list_experiments, load_experiment
 from defectmill.curation.duplicates import find_groups, scan_images
 from defectmill.dataset_info import Colour, DatasetInfo, builtin_datasets, read_dataset_info
+from defectmill.datasets.folder import find_mvtec
 from defectmill.datasets.pairs import find_pairs
 from defectmill.datasets.prepare import prepare
 from defectmill.files import DefectmillError, write_if_changed
-from defectmill.formats import find_sources
+from defectmill.formats import READERS, find_sources
 from defectmill.formats.masks import find_classes, survey_masks
 from defectmill.images import BLACK, list_images, read_shape
 from defectmill.labels import find_overlaps, read_labels
 from defectmill.rle import rle_area
-from defectmill.running.inputs import note_made
+from defectmill.running.inputs import check_unedited, note_made
 from defectmill.running.notebooks import run_notebook
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -35,8 +37,8 @@ def make_new(name: str, raw: str, budget: str) -> Path:
     """Make input/<name> of a folder or file, and notebooks/experiments/<name>.yml that fits it and a budget.
 
     Raises:
-        DefectmillError: a name that is taken or none, or data that cannot be read: info.json stays, to be
-            mended.
+        DefectmillError: a name that is taken or none, an input/<name> that was made or mended by hand, or
+            data that cannot be read: info.json stays, to be mended.
     """
     folder = files.ROOT / "input" / name
     experiment = files.ROOT / "notebooks" / "experiments" / f"{name}.yml"
@@ -46,11 +48,18 @@ def make_new(name: str, raw: str, budget: str) -> Path:
             f"RAW={raw}: no such file or folder; say make new NAME={name} RAW=<folder or file>"
         )
     source = Path(raw).expanduser().resolve()
+    check_unedited(folder)
     written = folder / "info.json"
     if written.is_file():
         print(f"{written.relative_to(files.ROOT)} is taken as it stands")
     else:
-        info = describe(name, source)
+        try:
+            info = describe(name, source)
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise DefectmillError(
+                f"{source}: cannot be described: {why}: rename the classes there"
+            ) from error
         write_if_changed(written, json.dumps(info.model_dump(exclude_defaults=True), indent=1) + "\n")
     try:
         prepare(name, str(source))
@@ -90,12 +99,14 @@ def describe(name: str, raw: Path) -> DatasetInfo:
         found = list(source.read())
         names = [one.image.name for one in found]
         return _make_info(name, list(source.classes), list(source.colours), form=form, files=names)
+    if home := find_mvtec(raw, name):
+        return _make_info(name, sorted(p.name for p in (home / "ground_truth").glob("[!.]*/")), [], files=[])
     pairs = find_pairs(raw) if raw.is_dir() else []
     paths = [path for pair in pairs for masks in pair.masks.values() for path in masks]
     if not paths:
-        raise DefectmillError(
-            f"{raw}: holds {len(pairs)} images and no masks or annotations of a known format"
-        )
+        seen = "" if raw.is_file() else f"{len(pairs)} images and "
+        known = f"read are folders of images and masks, {', '.join(READERS)}; unpack a zip first"
+        raise DefectmillError(f"{raw}: holds {seen}no masks or annotations of a known format: {known}")
     classes = sorted({key for pair in pairs for key in pair.masks} - {""})
     survey, images = survey_masks(paths), [pair.image.name for pair in pairs]
     print(f"{raw}: {len(pairs)} images, {survey.seen}")
@@ -104,6 +115,8 @@ def describe(name: str, raw: Path) -> DatasetInfo:
     kinds = find_classes(survey)
     words = [f"class {i}" for i in range(1, len(kinds) + 1)] if len(kinds) > 1 else ["defect"]
     colours = [] if kinds[0][0] == BLACK else [colour for colour, _ in kinds]
+    if len(kinds) > 1 and kinds[0][1]:
+        print("each number is taken as a class; of instances of one class keep that one alone in info.json")
     info = _make_info(name, words, colours, files=images)
     valued = [kind.model_copy(update={"value": v}) for kind, (_, v) in zip(info.classes, kinds, strict=True)]
     return info.model_copy(update={"classes": tuple(valued)})
