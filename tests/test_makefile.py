@@ -390,7 +390,8 @@ NASTY = "a\"b' $HOME `touch pwned` $(touch pwned);\\ & (x)"
 def test_no_shell_reads_what_make_is_given(tmp_path, value):
     """The value reaches the command's environment to the letter, and no word of a recipe."""
     show = f'import os; print(os.environ["DEFECTMILL_{value}"])'
-    (tmp_path / "Makefile").write_text(f"include {ROOT / 'Makefile'}\nshow:\n\t@python3 -c '{show}'\n")
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (tmp_path / "Makefile").write_text(f"{text}\nshow:\n\t@python3 -c '{show}'\n", encoding="utf-8")
     done = subprocess.run(
         ["make", "show", f"{value}={NASTY}"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
