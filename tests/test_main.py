@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from defectmill.__main__ import COMMANDS, main
+from defectmill.__main__ import COMMANDS, main, read_command
 from defectmill.files import ROOT, DefectmillError
 from defectmill.running.notebooks import tell_products
 
@@ -95,3 +95,50 @@ def test_a_plan_for_no_budget_or_before_the_labels_is_refused(root):
         main(["plan", "mine", "--budget=soon"])
     with pytest.raises(DefectmillError, match="`make labels EXPERIMENT=mine` writes it"):
         main(["plan", "mine"])
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "read"),
+    [
+        ("new", {"NAME": "own", "RAW": "a b", "BUDGET": "1h"}, {"name": "own", "raw": "a b", "budget": "1h"}),
+        (
+            "convert",
+            {"NAME": "own", "FORMAT": "coco", "OUT": "o"},
+            {"name": "own", "format": "coco", "out": "o"},
+        ),
+        ("ensemble", {"EXPERIMENTS": "a b", "NAME": "c"}, {"members": "a b", "name": "c"}),
+        ("import-config", {"CONFIG": "$x"}, {"config": "$x", "name": ""}),
+        ("import-config --name=n", {"CONFIG": "c", "NAME": "other"}, {"config": "c", "name": "n"}),
+        (
+            "augment steel",
+            {"TRANSFORMS": "elastic shear"},
+            {"dataset": "steel", "transforms": ["elastic", "shear"]},
+        ),
+        ("augment steel", {"TRANSFORMS": ""}, {"dataset": "steel", "transforms": []}),
+        ("compare", {"A": "one", "B": "two x"}, {"a": "one", "b": "two x"}),
+        (
+            "pseudo e",
+            {"IMAGES": "i", "AGREEMENT": "0.7"},
+            {"experiment": "e", "images": "i", "agreement": 0.7},
+        ),
+        (
+            "infer e",
+            {"SET": "", "IMAGES": "i", "OUT": "o"},
+            {"experiment": "e", "set": "", "images": "i", "out": "o"},
+        ),
+        (
+            "notebook 01_eda e",
+            {"NAME": "other", "SET": "a=1"},
+            {"name": "01_eda", "experiment": "e", "set": "a=1"},
+        ),
+        ("runs e", {"MLFLOW": "sqlite:///m"}, {"experiment": "e", "mlflow": "sqlite:///m"}),
+        ("input steel", {"RAW": "r"}, {"dataset": "steel", "raw": "r"}),
+    ],
+)
+def test_what_make_was_given_comes_by_the_environment(monkeypatch, words, given, read):
+    for name in ("SET", "RAW", "NAME", "OUT", "FORMAT", "TRANSFORMS", "BUDGET", "AGREEMENT", "IMAGES"):
+        monkeypatch.delenv(f"DEFECTMILL_{name}", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(f"DEFECTMILL_{name}", value)
+    found = vars(read_command(words.split()))
+    assert {name: found[name] for name in read} == read

@@ -58,7 +58,7 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES]),
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
     "infer": ("find the defects in a folder of images", [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT]),
-    "convert": ("labels in other formats", [("dataset", {"help": NAMED}), FORMAT, OUT]),
+    "convert": ("labels in other formats", [("name", {"help": NAMED}), FORMAT, OUT]),
     "augment": ("write transformed copies", [("dataset", {}), ("transforms", {"nargs": "*"})]),
     "pseudo": ("add images labelled by the networks", [EXPERIMENT, OVERRIDES, IMAGES, AGREEMENT]),
     "cost": ("what a run would take", [EXPERIMENT, OVERRIDES]),
@@ -81,13 +81,7 @@ def main(words: Sequence[str]) -> None:
         DefectmillError: whatever the user can mend.
         SystemExit: a wrong command line, or a notebook that failed.
     """
-    parser = argparse.ArgumentParser(prog="python -m defectmill", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, (help_text, arguments) in COMMANDS.items():
-        command = commands.add_parser(name, help=help_text)
-        for argument, options in arguments:
-            command.add_argument(argument, **_from_environment(argument, options))
-    given = parser.parse_args(words)
+    given = read_command(words)
     name = getattr(given, "experiment", getattr(given, "dataset", getattr(given, "name", "")))
     folder = files.ROOT / ("input" if given.command in ("input", "augment") else "output")
     held = (
@@ -97,6 +91,17 @@ def main(words: Sequence[str]) -> None:
     )
     with held:
         _run(given)
+
+
+def read_command(words: Sequence[str]) -> argparse.Namespace:
+    """Read a command line; what it does not say, make may have said by the environment."""
+    parser = argparse.ArgumentParser(prog="python -m defectmill", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (help_text, arguments) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_text)
+        for argument, options in arguments:
+            command.add_argument(argument, **_from_environment(argument, options))
+    return parser.parse_args(words)
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -134,7 +139,7 @@ def _run(given: argparse.Namespace) -> None:
         case "convert":
             from defectmill.running.convert import convert
 
-            tell_products(convert(given.dataset, given.format, given.out))
+            tell_products(convert(given.name, given.format, given.out))
         case "augment":
             from defectmill.training.offline_augment import write_augmented
 
