@@ -232,3 +232,10 @@ def test_proposing_leaves_the_draft_as_it_is():
 def test_a_budget_without_time_to_train_is_refused_with_one_that_has():
     with pytest.raises(ConfigError, match=r"BUDGET: 60s leave no time to train; 5min do"):
         propose(draft(FACTS["crack"], {}), SPEEDS, 60)
+
+
+@pytest.mark.parametrize(("images", "cutmix"), [(24, 0.4), (99, 0.4), (100, None)])
+def test_few_images_are_mixed(images, cutmix):
+    some = replace(FACTS["sample"], images=images)
+    assert draft(some, {}).get("data.cutmix") == cutmix
+    assert draft(some, {"data.cutmix": 0.1}).get("data.cutmix") == 0.1

@@ -19,6 +19,9 @@ MIN_SIZE, MIN_WIDTH, MIN_SCALE = 16, 4, 0.25
 STRIP, TILE = 3, 512  # a strip's sides, one to the other; larger images are predicted in tiles
 CROSS, MANY_IMAGES = 20 * 60, 2000  # from such a budget on, and up to so many images, each fold validates
 MIN_STEPS, CROSS_STEPS, ENOUGH = 100, 400, 4000  # of a network: for one, for several, for a larger encoder
+FEW_IMAGES = (
+    100  # fewer are learned by heart: CutMix gave 0.03 of Dice on 12 leather and on 12 concrete pictures
+)
 REPEATS = 1000  # crops of an image with a defect that a network is shown at most
 KERNEL, JUDGE = 15, 6e-8  # a notebook's start; thresholds and masks of a pixel and class
 SPARE, PART = 0.1, 0.15  # shares of the budget: kept back; for more epochs or scales than one
@@ -108,6 +111,9 @@ def draft(facts: DatasetFacts, fixed: Mapping[str, Any]) -> Choices:
     strip = max(facts.shape) >= STRIP * min(facts.shape)
     told = "a long strip has a direction: only mirrored" if strip else "turned, mirrored, resized, brightened"
     choose("data.augment", "steel" if strip else "surface", told)
+    if facts.images < FEW_IMAGES:
+        told = f"{facts.images} images are few: two in one crop are new ones"
+        choose("data.cutmix", 0.4, told)
     each = facts.defects / facts.defect_groups
     choose("data.balance", "part" if each >= 2 else "class", f"a part with a defect has {each:.1f} images")
     told = "classes exclude one another" if facts.exclusive else "classes overlap"
