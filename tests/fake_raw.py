@@ -24,3 +24,13 @@ def add_pair(folder: Path, name: str, mask: np.ndarray | None, number: int = 0, 
     write_image(folder / "images" / name, noise)
     if mask is not None:
         write_image(folder / "masks" / (mask_name or name), mask)
+
+
+def draw_rims() -> np.ndarray:
+    """Masks of 40 x 60 pixels: class 3 with the rims of 1 and 2 that resizing left, and a scratch of 1."""
+    numbers = np.zeros((40, 60), np.uint8)
+    numbers[10:30, 20:50] = 3
+    numbers[8:10, 18:52] = numbers[30:32, 18:52] = 1
+    numbers[10:30, 18:20] = numbers[10:30, 50:52] = 2
+    numbers[36, 5:9] = 1  # thin, but it touches no other class
+    return (numbers[..., None] == [1, 2, 3]).astype(np.uint8)

@@ -21,7 +21,7 @@ from defectmill.datasets.folder import (
 from defectmill.formats.masks import OFF, RIMS
 from defectmill.formats.shapes import FormatError
 from defectmill.images import write_image
-from fake_raw import SHAPE, add_pair, colour_mask
+from fake_raw import SHAPE, add_pair, colour_mask, draw_rims
 
 TILE = builtin_datasets()["mvtec-tile"]
 
@@ -103,16 +103,6 @@ def test_a_folder_of_no_known_layout_says_what_it_holds(tmp_path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(DatasetError, match=r"neither images and masks.*holds pictures"):
         list(read_raw(tmp_path, TILE))
-
-
-def draw_rims() -> np.ndarray:
-    """Masks of 40 x 60 pixels: class 3 with the rims of 1 and 2 that resizing left, and a scratch of 1."""
-    numbers = np.zeros((40, 60), np.uint8)
-    numbers[10:30, 20:50] = 3
-    numbers[8:10, 18:52] = numbers[30:32, 18:52] = 1
-    numbers[10:30, 18:20] = numbers[10:30, 50:52] = 2
-    numbers[36, 5:9] = 1  # thin, but it touches no other class
-    return (numbers[..., None] == [1, 2, 3]).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("dataset", "areas"), [("aluminum", [4, 0, 704]), ("mvtec-tile", [140, 80, 600])])

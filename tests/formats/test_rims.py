@@ -3,16 +3,7 @@
 import numpy as np
 
 from defectmill.formats.rims import find_mixtures, undo_rims
-
-
-def draw_rims() -> np.ndarray:
-    """Masks of 40 x 60 pixels: class 3 with the rims of 1 and 2 that resizing left, and a scratch of 1."""
-    numbers = np.zeros((40, 60), np.uint8)
-    numbers[10:30, 20:50] = 3
-    numbers[8:10, 18:52] = numbers[30:32, 18:52] = 1
-    numbers[10:30, 18:20] = numbers[10:30, 50:52] = 2
-    numbers[36, 5:9] = 1  # thin, but it touches no other class
-    return (numbers[..., None] == [1, 2, 3]).astype(np.uint8)
+from fake_raw import draw_rims
 
 
 def test_rims_of_interpolated_class_numbers_are_undone():
