@@ -194,6 +194,8 @@ def test_rims_of_a_mask_that_was_once_resized_are_given_back(tmp_path):
     ((_, areas, issues),) = read(info.model_copy(update={"classes": tuple(kinds)}), save(tmp_path, mask))
     assert areas[0] == 0
     assert issues[OFF] == issues[RIMS] == 24
+    told = info.model_copy(update={"classes": tuple(kinds), "masks": "colours"})
+    assert read(told, tmp_path / "m.png")[0][2][RIMS] == 0
 
 
 def test_masks_without_a_defect_are_refused(tmp_path):

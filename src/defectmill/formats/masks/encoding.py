@@ -16,7 +16,7 @@ from defectmill.images import BLACK, masks_from_colours
 
 FAR_SHARE = 0.05  # of a mask's pixels beside the background; more of unknown colours is another palette
 OFF = "mask pixels of a colour off the palette, taken as the nearest"
-RIMS = 'mask pixels of a thin rim of another class, given to what they border ("masks": "index" keeps them)'
+RIMS = 'mask pixels of a thin rim of another class, given to what they border, unless info.json sets "masks"'
 GREY = "grey mask pixels between background and defect, split at half of the brightest"
 VOIDS = f"mask pixels of {VOID}, no class, taken as background"
 JPEG = "JPEG mask, whose colours are not exact"
@@ -150,7 +150,7 @@ def read_masks(path: Path, encoding: Encoding, info: DatasetInfo) -> tuple[np.nd
         shades = [(value, value, value) for value in class_values(info)]
         shades, exact = (_flip(info.colours, encoding.ground), not issues[OFF]) if near else (shades, True)
         # Who says that masks hold numbers wants them as they are.
-        mixtures = [] if info.masks == "index" else find_mixtures(shades, near, exact)
+        mixtures = [] if info.masks else find_mixtures(shades, near, exact)
         masks, issues[RIMS] = undo_rims(masks, None if info.undo_rims else mixtures)
     return masks, issues
 
