@@ -17,7 +17,7 @@ from defectmill.files import write_atomically
 
 HEADLINE = ("score", "floor", "gain", "micro_dice")
 COLUMNS: tuple[str, ...] = ("micro_dice", "micro_iou", "precision", "recall", "boundary_f1", "cldice")
-COLUMNS += ("image_recall", "false_alarm_rate", "imagewise_dice", "imagewise_iou")
+COLUMNS += ("image_recall", "false_alarm_rate", "imagewise_dice")
 METRICS_SAID = {"micro_dice": "Dice", "image_recall": "images found", "false_alarm_rate": "false alarms"}
 COLOURS = {
     "#1d2129": "ink",
