@@ -118,14 +118,14 @@ def test_scale_and_crops_are_those_of_the_recipes(name):
     [
         ("sample", 30, (3, "every", 4, 3)),
         ("magnetic-tile", 10, (5, 0, 4, 2)),
-        ("magnetic-tile", 60, (3, "every", 4, 3)),
-        ("mvtec-tile", 30, (2, "every", 4, 3)),
+        ("magnetic-tile", 60, (5, "every", 4, 2)),
+        ("mvtec-tile", 30, (5, "every", 4, 3)),
         ("mvtec-tile", 10, (5, 0, 4, 3)),
         ("aluminum", 10, (4, 0, 4, 3)),
-        ("crack", 60, (3, "every", 4, 3)),
+        ("crack", 60, (5, "every", 4, 3)),
         ("severstal", 60, (20, 0, 4, 1)),
-        ("leather", 30, (3, "every", 4, 3)),
-        ("concrete", 30, (2, "every", 4, 3)),
+        ("leather", 30, (5, "every", 4, 3)),
+        ("concrete", 30, (5, "every", 4, 3)),
     ],
 )
 def test_folds_epochs_and_scales_are_what_the_budget_carries(name, minutes, expected):
@@ -189,7 +189,7 @@ def test_one_network_where_others_would_learn_too_little_and_the_reason_says_so(
 
 
 def test_a_larger_encoder_only_where_it_has_the_time_for_many_steps():
-    half, two, five = (propose(draft(FACTS["crack"], {}), SPEEDS, n * 60 * MINUTE) for n in (0.5, 3, 6))
+    half, two, five = (propose(draft(FACTS["crack"], {}), SPEEDS, n * 60 * MINUTE) for n in (0.5, 4, 8))
     assert [plan.get("model.encoder") for plan in (half, two, five)] == ["lite0", "lite1", "lite2"]
 
 

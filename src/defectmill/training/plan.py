@@ -19,6 +19,8 @@ MIN_SIZE, MIN_WIDTH, MIN_SCALE = 16, 4, 0.25
 STRIP, TILE = 3, 512  # a strip's sides, one to the other; larger images are predicted in tiles
 CROSS, MANY_IMAGES = 20 * 60, 2000  # from such a budget on, and up to so many images, each fold validates
 MIN_STEPS, CROSS_STEPS, ENOUGH = 100, 400, 4000  # of a network: for one, for several, for a larger encoder
+# Networks of many folds learn from more of the images each, where so many steps are left for each of them.
+FOLDS, LEARNT = (5, 4, 3), 600
 FEW_IMAGES = (
     100  # fewer are learned by heart: CutMix gave 0.03 of Dice on 12 leather and on 12 concrete pictures
 )
@@ -57,6 +59,11 @@ class Choices:
 
     def get(self, setting: str, default: Any = None) -> Any:
         return self.values.get(setting, default)
+
+    @property
+    def most_steps(self) -> int:
+        """Steps that show an image with a defect `REPEATS` times."""
+        return REPEATS * self.facts.defects // self.get("training.batch_size")
 
     def times(self, speed: Speed, steps: int) -> dict[str, float]:
         """Seconds of each part of a run whose networks take `steps` each."""
@@ -144,16 +151,21 @@ def propose(choices: Choices, speeds: Mapping[str, Speed], budget: float) -> Cho
     elif facts.rarest < 2:
         why = "no class stands in two parts"
     else:
-        done = _fill(choices, speeds, budget)
-        left = done.steps(speeds[done.get("model.encoder")], budget)
+        for n_folds in [n for n in FOLDS if n <= facts.groups] or [2]:
+            done = _fill(choices, speeds, budget, n_folds)
+            left = done.steps(speeds[done.get("model.encoder")], budget)
+            if left >= min(LEARNT, done.most_steps):
+                return done
         if left >= CROSS_STEPS:
             return done
         why = f"a network for each fold would make {max(0, left)} steps only"
-    return _fill(choices, speeds, budget, why)
+    return _fill(choices, speeds, budget, 0, why)
 
 
-def _fill(choices: Choices, speeds: Mapping[str, Speed], budget: float, one: str = "") -> Choices:
-    """Fill a budget with a network for each fold, or with one network where `one` says why."""
+def _fill(
+    choices: Choices, speeds: Mapping[str, Speed], budget: float, n_folds: int, one: str = ""
+) -> Choices:
+    """Fill a budget with a network for each of `n_folds`, or with one network where `one` says why."""
     facts, (first, speed) = choices.facts, next(iter(speeds.items()))
     done = replace(choices, made={**choices.made})
     if one:
@@ -162,7 +174,8 @@ def _fill(choices: Choices, speeds: Mapping[str, Speed], budget: float, one: str
         told = "some 600 images validate" if many else f"{facts.groups} parts can validate"
         done.set("labels.n_folds", int(n_folds), told)
     else:
-        done.set("labels.n_folds", min(3, facts.rarest), f"the rarest class stands in {facts.rarest} parts")
+        told = f"a network learns from {1 - 1 / n_folds:.0%} of the images"
+        done.set("labels.n_folds", n_folds, told)
     done.set("labels.validation_fold", 0 if one else "every", one or "thresholds are chosen on all images")
     _afford(done, "training.epochs", [4, 2, 1], speed, budget)
     done.set("training.last_fit", 0 if one else done.get("training.epochs"), one or "for make infer")
@@ -171,7 +184,7 @@ def _fill(choices: Choices, speeds: Mapping[str, Speed], budget: float, one: str
     fits = [name for name, speed in speeds.items() if done.steps(speed, budget) >= ENOUGH]
     done.set("model.encoder", (fits or [first])[-1], f"a larger one wants time for {ENOUGH:,} steps")
     speed, epochs = speeds[done.get("model.encoder")], done.get("training.epochs")
-    left, cap = done.steps(speed, budget), REPEATS * facts.defects // done.get("training.batch_size")
+    left, cap = done.steps(speed, budget), done.most_steps
     if one and left < MIN_STEPS:
         needed = np.ceil(sum(done.times(speed, MIN_STEPS).values()) / (1 - SPARE - 2 * PART) / 60)
         raise ConfigError(f"BUDGET: {budget:.0f}s leave no time to train; {needed:.0f}min do")
