@@ -81,3 +81,23 @@ def test_a_split_that_is_not_written_yet_names_the_make_target(run, name):
         ConfigError, match=rf"output/mine/{name} is missing: `make labels EXPERIMENT=mine` writes"
     ):
         load_split(run)
+
+
+def test_a_share_of_the_parts_trains_and_a_larger_share_adds_to_it(run):
+    labels = make_label_table([(f"{i}.png", 1, "1 2") for i in range(12)])
+    images = make_image_table(labels, pd.DataFrame({"ImageId": labels["ImageId"], "height": 3, "width": 5}))
+    run.output.mkdir(parents=True)
+    write_labels(labels, run.output / "labels.csv", "2019")
+    images.assign(group=[i // 2 for i in range(12)], fold=[0] * 2 + [1] * 10).to_csv(
+        run.output / "images.csv", index=False
+    )
+    shown = []
+    for share in (0.01, 0.4, 0.8, 1.0):
+        run = load_experiment("mine", {"labels.validation_fold": 0, "data.parts": share})
+        split = load_split(run)
+        assert split.validation["ImageId"].tolist() == ["0.png", "1.png"]
+        assert len(split.images) == 12
+        shown.append(split.train["group"].tolist())
+    assert list(map(len, shown)) == [2, 4, 8, 10]  # whole groups
+    assert set(shown[0]) < set(shown[1]) < set(shown[2]) < set(shown[3]) == {1, 2, 3, 4, 5}
+    assert shown[1] != [1, 1, 2, 2]  # drawn, not the first ones

@@ -67,6 +67,8 @@ class _Data(Settings):
     augment: Literal["none", "flips", "steel", "surface", "strong", "crack", "flexunet"] = "flips"
     # Training shows all classes equally often; part: their parts, too, be they seen once or forty times.
     balance: Literal["class", "part"] = "class"
+    # Of the parts that may train so many do, drawn at random: is it labels that are short?
+    parts: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class CropData(_Data):

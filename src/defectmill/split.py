@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from defectmill.config import Experiment
@@ -32,9 +33,10 @@ def load_split(run: Experiment, network: str = "") -> Split:
     """Read output/<experiment>/images.csv and labels.csv; ConfigError where 02 has not written them.
 
     Args:
-        network: the one that is to train, of `Experiment.networks`; "": as all of them together see it, with
-            every image that one of them leaves out in the validation part, fold by fold. The last one is
-            shown all images there are labels for, those of test_images among them, and validates on none.
+        network: the one that is to train, of `Experiment.networks`, on as many groups as `data.parts` says;
+            "": as all of them together see it, with every image that one of them leaves out in the
+            validation part, fold by fold. The last one is shown all images there are labels for, those of
+            test_images among them, and validates on none.
     """
     folder, solution, n_classes = run.input / "train_images", run.input / "solution.csv", run.info.n_classes
     images = read_image_table(run.require(run.output / "images.csv", "labels"))
@@ -46,9 +48,16 @@ def load_split(run: Experiment, network: str = "") -> Split:
             tables["test_images"] = read_labels(solution, tested["ImageId"], n_classes), tested
         named = ([t.assign(ImageId=f"{f}/" + t["ImageId"]) for t in pair] for f, pair in tables.items())
         labels, images = (pd.concat(parts, ignore_index=True) for parts in zip(*named, strict=True))
-        return Split(labels, images, images, images[:0], run.input)
+        return Split(labels, images, _draw_parts(images, run), images[:0], run.input)
     if not network and len(run.fold_networks) > 1:
         held = images[images["fold"] >= 0].sort_values("fold", kind="stable")
         return Split(labels, images, images, held, folder)
     inside = images["fold"] == int((network or run.fold_networks[0]).removeprefix("fold_"))
-    return Split(labels, images, images[~inside], images[inside], folder)
+    return Split(labels, images, _draw_parts(images[~inside], run), images[inside], folder)
+
+
+def _draw_parts(images: pd.DataFrame, run: Experiment) -> pd.DataFrame:
+    """Keep the images of `data.parts` of all groups; what a small share keeps, a larger one keeps, too."""
+    groups = images["group"].unique()
+    drawn = np.random.default_rng(run.labels.seed).permutation(groups)
+    return images[images["group"].isin(drawn[: max(1, round(run.data.parts * len(groups)))])]
