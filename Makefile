@@ -50,7 +50,7 @@ S := src/defectmill
 PY := "$(VENV)/bin/python"
 RUN = $(PY) -m defectmill
 NOTEBOOK = $(RUN) notebook $(basename $(notdir $<)) $(EXPERIMENT) --sources="$^"
-INPUTS = $(PY) -m defectmill.running.inputs
+INPUTS = $(PY) -m defectmill.products.inputs
 
 export PYTHONPATH := $(CURDIR)/src
 export NO_ALBUMENTATIONS_UPDATE := 1
@@ -77,10 +77,10 @@ endif
 WORDS := $(addprefix $S/,rle.py labels.py split.py images.py)
 CURATION := $(wildcard $S/curation/*.py) $(addprefix $S/,scores.py submission.py)
 TRAINING := $(wildcard $S/models/*.py $S/training/*.py) $(addprefix $S/prediction/,tiles.py inference.py postprocess.py)
-TRAINING += $S/evaluation/provenance.py
+TRAINING += $S/products/provenance.py
 PREDICTION := $(wildcard $S/prediction/*.py) $(addprefix $S/,scores.py submission.py) $(addprefix $S/evaluation/,counts.py metrics.py)
 PREDICTION += $(addprefix $S/curation/,drift.py duplicates.py suspects.py)
-EVALUATION := $(wildcard $S/evaluation/*.py $S/evaluation/templates/* $S/evaluation/templates/*/*)
+EVALUATION := $(wildcard $S/evaluation/*.py $S/evaluation/templates/* $S/evaluation/templates/*/*) $S/products/provenance.py
 DRAWING := $(wildcard $S/viz/*.py $S/viz/*.j2) $S/scores.py
 
 # A product beside a rule's target that somebody deleted is made again.

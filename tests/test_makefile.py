@@ -113,7 +113,7 @@ STEPS = """#!/bin/sh
 o=output/fake
 changed() { cmp -s "$1" "$2" || cp "$1" "$2"; }
 case "$2 $3" in
-  defectmill.running.inputs*|"defectmill input") exec {python} "$@";;
+  defectmill.products.inputs*|"defectmill input") exec {python} "$@";;
   "defectmill settings") for s in labels train predict; do echo "$*" | grep -o "$s=.*" > $o/new
     changed $o/new $o/settings/$s.json; done; exit;;
   "defectmill train") step=03; cat $o/labels.csv $o/images.csv > $o/new; changed $o/new $o/networks.json;;

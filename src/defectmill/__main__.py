@@ -12,13 +12,14 @@ from defectmill import files
 from defectmill.config import ConfigError, load_experiment
 from defectmill.evaluation import results
 from defectmill.files import DefectmillError
-from defectmill.running import history, inputs
+from defectmill.products import history, inputs
 from defectmill.running.notebooks import divert_stderr, stop_kernels_with_this_process, tell_products
 from defectmill.running.stages import (
     infer,
     parse_overrides,
     read_last_set,
     run_ablation,
+    run_step,
     train,
     write_stage_settings,
 )
@@ -125,7 +126,7 @@ def _run(given: argparse.Namespace) -> None:
         case "settings":
             write_stage_settings(run)
         case "notebook":
-            history.run_step(given.name, run, parse_overrides(given.set), given.sources.split())
+            run_step(given.name, run, parse_overrides(given.set), given.sources.split())
         case "train":
             train(run, parse_overrides(given.set))
         case "ablation":

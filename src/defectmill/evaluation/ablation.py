@@ -12,7 +12,7 @@ from defectmill import files
 from defectmill.config import ConfigError, Experiment
 from defectmill.evaluation.compare import compare_counts
 from defectmill.evaluation.metrics import pick
-from defectmill.evaluation.provenance import hash_files, hash_training, read_usage, step_of
+from defectmill.products.provenance import hash_files, hash_training, read_usage, step_of
 from defectmill.split import load_split
 
 BASELINE = "baseline"

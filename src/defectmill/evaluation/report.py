@@ -14,6 +14,7 @@ from defectmill.dataset_info import ALL_CLASSES, DatasetInfo
 from defectmill.evaluation.metrics import METRICS, RESAMPLES, pick
 from defectmill.evaluation.results import find_weaknesses
 from defectmill.files import write_atomically
+from defectmill.products.provenance import describe_run
 
 HEADLINE = ("score", "floor", "gain", "micro_dice")
 COLUMNS: tuple[str, ...] = ("micro_dice", "micro_iou", "precision", "recall", "boundary_f1", "cldice")
@@ -38,6 +39,11 @@ def show(macro: str, **values: object) -> Any:
     from IPython.display import HTML
 
     return HTML(str(getattr(load_template("parts.html.j2").module, macro)(**values)))
+
+
+def show_provenance(run: Experiment) -> Any:
+    """Show what a run's numbers come from."""
+    return show("provenance", facts=describe_run(run))
 
 
 def show_headline(run: Experiment, metrics: pd.DataFrame, part: str, images: pd.DataFrame) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from defectmill import files
 from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
 from defectmill.dataset_info import ALL_CLASSES
-from defectmill.evaluation.provenance import is_pretrained, judge_training, read_usage
+from defectmill.products.provenance import is_pretrained, judge_training, read_usage
 
 # pandas and Jinja are imported where they are used: `make list` must be quick.
 BEGIN, END = "<!-- results: make results -->", "<!-- end of results -->"
@@ -118,7 +118,7 @@ def write_site(runs: Mapping[str, Sequence[Any]] = MappingProxyType({})) -> Path
     """Write output/index.html, all experiments side by side; ConfigError where none has run here.
 
     Args:
-        runs: finished runs of experiments by name, as `running.history` reads them; those of an experiment
+        runs: finished runs of experiments by name, as `products.history` reads them; those of an experiment
             that has several are shown side by side, with their curves.
     """
     path = files.ROOT / "output" / "index.html"

@@ -24,8 +24,8 @@ from defectmill.formats import READERS, find_sources
 from defectmill.formats.masks import find_classes, survey_masks
 from defectmill.images import BLACK, list_images, read_shape
 from defectmill.labels import find_overlaps, read_labels
+from defectmill.products.inputs import check_unedited, note_made
 from defectmill.rle import rle_area
-from defectmill.running.inputs import check_unedited, note_made
 from defectmill.running.notebooks import run_notebook
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

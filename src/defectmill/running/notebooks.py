@@ -15,7 +15,7 @@ import psutil
 
 from defectmill import files
 from defectmill.config import Experiment
-from defectmill.evaluation import provenance
+from defectmill.products import provenance
 
 # Folders of output/<experiment> that hold no product of a notebook.
 ASIDE = ("ablation", "notebooks", "runs", "settings")

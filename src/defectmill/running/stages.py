@@ -1,6 +1,7 @@
 """The steps that make runs: what it is told, the settings of each as files, networks, arms, inspections."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,8 @@ from pydantic import Field, ValidationError
 from defectmill import files
 from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
 from defectmill.dataset_info import load_dataset_info, nearest, read_dataset_info
-from defectmill.evaluation.provenance import hash_training
-from defectmill.running.history import bring_back
+from defectmill.products import history
+from defectmill.products.provenance import hash_step, hash_training
 from defectmill.running.notebooks import run_notebook, tell_products
 
 
@@ -117,6 +118,22 @@ def read_output(folder: Path) -> StoredExperiment:
         raise ConfigError(f"{folder}: holds no settings that can be used ({why}): {todo}") from error
 
 
+def run_step(name: str, run: Experiment, overrides: dict, sources: Iterable[str]) -> None:
+    """Run a notebook, or bring its products back from a kept run that made them of the same.
+
+    Args:
+        sources: paths of what make holds its products to be made from.
+    """
+    made_from = hash_step(run, sources) if name in history.KEPT else ""
+    if not made_from or not history.bring_back(run, name, made_from):
+        run_notebook(name, run, {"overrides": overrides}, made_from)
+    if name == "05_report":
+        try:
+            history.keep(run)
+        except OSError as error:  # a full disk; the report stands
+            print(f"  not kept in output/{run.name}/runs: {error}", flush=True)
+
+
 def train(run: Experiment, overrides: dict) -> None:
     """Run 03 for each network of an experiment, and write networks.json: what each was trained on.
 
@@ -135,7 +152,7 @@ def train(run: Experiment, overrides: dict) -> None:
             print(f"03_train {run.name}: network {network} stands")
         else:
             is_new = True
-            if not bring_back(one, "03_train", made_from):
+            if not history.bring_back(one, "03_train", made_from):
                 run_notebook("03_train", one, {"overrides": {**overrides, "network": network}}, made_from)
             note = json.loads(stamp.read_text())
         notes[network] = note

@@ -10,11 +10,11 @@ from scipy.ndimage import gaussian_filter1d
 
 from defectmill import files
 from defectmill.config import Experiment
-from defectmill.evaluation.provenance import hash_training, judge_training
 from defectmill.files import DefectmillError
 from defectmill.models import build_model, describe_shown, refuse_broken_weights
 from defectmill.models.encoder_unet import PARTS
 from defectmill.models.losses import DefectLoss, ForegroundDice, batch_dice, soft_pixel_accuracy
+from defectmill.products.provenance import hash_training, judge_training
 from defectmill.settings import EncoderUnetSettings
 from defectmill.split import Split, load_split
 from defectmill.training.sequences import make_sequences

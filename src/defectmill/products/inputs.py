@@ -1,7 +1,7 @@
 """What the input is now: a line for each part of it, written anew only where the part's content changed.
 
-    python -m defectmill.running.inputs scan <input/dataset> <folder of the lines>
-    python -m defectmill.running.inputs made <input/dataset> <RAW> [changed code]
+    python -m defectmill.products.inputs scan <input/dataset> <folder of the lines>
+    python -m defectmill.products.inputs made <input/dataset> <RAW> [changed code]
 
 make asks at every run, so this imports the standard library alone, and reads files only where their size or
 times changed. Hidden files do not count.

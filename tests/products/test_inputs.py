@@ -9,7 +9,7 @@ import pytest
 
 from defectmill.__main__ import main
 from defectmill.files import ROOT, DefectmillError
-from defectmill.running import inputs
+from defectmill.products import inputs
 from fake_competition import make_info, write_fake_competition
 from fake_raw import add_pair, colour_mask
 
@@ -108,7 +108,7 @@ def test_a_scan_where_nothing_changed_loads_nothing_heavy(folder, tmp_path):
     code = (
         "import runpy, sys\n"
         f"sys.argv = ['inputs', 'scan', {str(folder)!r}, {str(tmp_path)!r}]\n"
-        "try:\n    runpy.run_module('defectmill.running.inputs', run_name='__main__')\n"
+        "try:\n    runpy.run_module('defectmill.products.inputs', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
         "assert not {'numpy', 'pandas', 'pydantic', 'yaml'} & set(sys.modules)\n"
     )

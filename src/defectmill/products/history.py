@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 from defectmill import files
 from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
-from defectmill.evaluation import provenance
-from defectmill.running.notebooks import run_notebook
+from defectmill.products import provenance
 
 NAME = re.compile(r"(\d+)-[a-z0-9-]+")  # of a kept run's folder
 WORDS = {"about", "cost", "score", "name", "variant", "network"}  # settings that make no other run
@@ -50,22 +49,6 @@ class KeptRun(NamedTuple):
         pairs = " ".join(f"{key}={_tell(value)}" for key, value in self.difference.items())
         since = f"; made with another {', '.join(self.changed)}" if self.changed else ""
         return (pairs or "as in the experiment's file") + since
-
-
-def run_step(name: str, run: Experiment, overrides: dict, sources: Iterable[str]) -> None:
-    """Run a notebook, or bring its products back from a kept run that made them of the same.
-
-    Args:
-        sources: paths of what make holds its products to be made from.
-    """
-    made_from = provenance.hash_step(run, sources) if name in KEPT else ""
-    if not made_from or not bring_back(run, name, made_from):
-        run_notebook(name, run, {"overrides": overrides}, made_from)
-    if name == "05_report":
-        try:
-            keep(run)
-        except OSError as error:  # a full disk; the report stands
-            print(f"  not kept in output/{run.name}/runs: {error}", flush=True)
 
 
 def bring_back(run: Experiment, name: str, made_from: str) -> bool:

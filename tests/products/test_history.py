@@ -9,8 +9,8 @@ import pytest
 
 from defectmill.__main__ import main
 from defectmill.config import ConfigError, load_experiment
-from defectmill.evaluation import provenance
-from defectmill.running import history, stages
+from defectmill.products import history, provenance
+from defectmill.running import stages
 from defectmill.running.notebooks import list_written
 
 PREDICTED = {"thresholds.json": "{}", "validation.csv": "v", "masks/a.png": "mask", "submission.csv": "s"}
@@ -62,8 +62,7 @@ def mine(root, monkeypatch):
         (run.output / "notebooks" / f"{step}.ipynb").write_text(f"executed {text}")
         ran.append(step)
 
-    for module in (history, stages):
-        monkeypatch.setattr(module, "run_notebook", run_notebook)
+    monkeypatch.setattr(stages, "run_notebook", run_notebook)
     return root, output, ran
 
 
@@ -72,8 +71,8 @@ def make(ran, **settings):
     ran.clear()
     run = load_experiment("mine", {key.replace("__", "."): value for key, value in settings.items()})
     stages.train(run, {})
-    history.run_step("04_predict", run, {}, SOURCES)
-    history.run_step("05_report", run, {}, [*SOURCES, "submissions/mine.csv"])
+    stages.run_step("04_predict", run, {}, SOURCES)
+    stages.run_step("05_report", run, {}, [*SOURCES, "submissions/mine.csv"])
     return list(ran), run
 
 
@@ -271,7 +270,7 @@ def test_an_ensemble_is_kept_without_networks_of_its_own(mine):
     def predict():
         ran.clear()
         for name in ("04_predict", "05_report"):
-            history.run_step(name, both, {}, SOURCES)
+            stages.run_step(name, both, {}, SOURCES)
         return list(ran)
 
     assert predict() == ["04_predict", "05_report"]

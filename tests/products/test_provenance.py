@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from defectmill.config import ConfigError, load_experiment
-from defectmill.evaluation import provenance
+from defectmill.products import provenance
 
 
 @pytest.mark.parametrize("linked", [False, True])
