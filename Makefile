@@ -1,5 +1,6 @@
-# Every rule makes one data product. The executed notebook is never a target: papermill writes
-# it even when a cell failed.
+# A notebook's rule makes <step>.json in output/<experiment>/notebooks, which is written last and whole: what it
+# is made from, and its products. The executed notebook is no target: papermill writes it even when a cell failed.
+# Nothing is deleted where a recipe fails: every product appears under its name when it is whole.
 
 EXPERIMENT ?= sample
 SET ?=
@@ -34,17 +35,16 @@ $(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLF
   $(eval export DEFECTMILL_$v = $$(value $v)))
 
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)
-# The dataset that an experiment's YAML file names: plain, quoted, in braces, before a comment, from Windows.
-NAMED = $(shell tr '\r\t' '  ' <$(YML) | LC_ALL=C sed -n -e '1s/^[^ -~]*//' -e 't key' -e ':key' \
-  -e 's/^dataset *: *//' -e 't value' -e 's/^{ *dataset *: *//' -e 't value' \
-  -e 's/^[{ ]*"dataset" *: *//' -e 't value' -e "s/^[{ ]*'dataset' *: *//" -e 't value' -e d -e ':value' \
-  -e 's/^"\([^"]*\)".*/\1/' -e 't name' -e "s/^'\([^']*\)'.*/\1/" -e 't name' -e 's/[ ,}].*//' -e ':name' -e p -e q)
-DATASET ?= $(or $(patsubst dataset=%,%,$(filter dataset=%,$(value SET))),$(if $(YML),$(NAMED)))
-$(if $(strip $(DATASET)),$(if $(call wrong,$(DATASET),1),$(call refuse,dataset,$(DATASET))))
-
-IN := input/$(DATASET)
+GOALS := $(or $(MAKECMDGOALS),all)
 O := output/$(EXPERIMENT)
 K := $(O)/settings
+N := $(O)/notebooks
+# It names the dataset, as Python reads YAML and SET; make makes it first, by its rule below.
+ifneq ($(filter all input eda labels train predict report ablation augment plan output/% submissions/%,$(GOALS)),)
+include $(K)/experiment.mk
+endif
+$(if $(strip $(DATASET)),$(if $(call wrong,$(DATASET),1),$(call refuse,dataset,$(DATASET))))
+IN := input/$(DATASET)
 I := $(K)/inputs
 S := src/defectmill
 PY := "$(VENV)/bin/python"
@@ -64,9 +64,8 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
 MAKEFLAGS += --no-print-directory
-.DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report infer convert test test-all lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer convert test test-all lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -77,7 +76,6 @@ endif
 WORDS := $(addprefix $S/,rle.py labels.py split.py images.py)
 CURATION := $(wildcard $S/curation/*.py) $(addprefix $S/,scores.py submission.py)
 TRAINING := $(wildcard $S/models/*.py $S/training/*.py) $(addprefix $S/prediction/,tiles.py inference.py postprocess.py)
-TRAINING += $S/products/provenance.py
 PREDICTION := $(wildcard $S/prediction/*.py) $(addprefix $S/,scores.py submission.py) $(addprefix $S/evaluation/,counts.py metrics.py)
 PREDICTION += $(addprefix $S/curation/,drift.py duplicates.py suspects.py)
 EVALUATION := $(wildcard $S/evaluation/*.py $S/evaluation/templates/* $S/evaluation/templates/*/*) $S/products/provenance.py
@@ -101,7 +99,7 @@ input: $(IN)/dataset.json
 
 # RAW is compared with what the dataset was made from, an edited description of one's own dataset needs it.
 $(IN)/dataset.json: $(if $(filter sample,$(DATASET)),$(wildcard $S/datasets/sample/*.py)) $(wildcard $(IN)/info.json) \
-  $(if $(strip $(value RAW)),FORCE) | $(VENV)/.installed $(if $(YML),$(K)/stamp)
+  $(if $(strip $(value RAW)),FORCE) | $(VENV)/.installed
 	@$(INPUTS) made $(IN) "$$DEFECTMILL_RAW" $(filter %.py,$?) || { [ $$? = 3 ] && $(RUN) input $(DATASET); }
 
 # A line for each part of the input, touched only where its content changed; nothing writes a file `scan`.
@@ -120,38 +118,52 @@ predict: submissions/$(EXPERIMENT).csv
 ## report: 05, scores and report.html
 report: $(O)/report.html
 
-$(O)/eda.csv: notebooks/01_eda.ipynb $(WORDS) $(CURATION) $(DRAWING) $(K)/labels.json \
+EDA := notebooks/01_eda.ipynb $(WORDS) $(CURATION) $(DRAWING) $(K)/labels.json \
   $(addprefix $I/,train.csv train_images dataset.json)
+$(N)/01_eda.json: $(EDA) $(call lost,$(O)/eda.csv)
 	@$(NOTEBOOK)
 
-# 02 writes leaks.csv last, and the two tables only where they change: a new audit never retrains.
-$(O)/leaks.csv: notebooks/02_labels.ipynb $(WORDS) $(CURATION) $(K)/labels.json \
-  $(addprefix $I/,train.csv train_images test_images sample_submission.csv solution.csv dataset.json) \
-  $(call lost,$(addprefix $(O)/,images.csv labels.csv scans.npz audit.csv))
+$(O)/eda.csv: $(N)/01_eda.json ;
+
+# 02 writes the two tables only where they change: a new audit never retrains.
+LABELS := notebooks/02_labels.ipynb $(WORDS) $(CURATION) $(K)/labels.json \
+  $(addprefix $I/,train.csv train_images test_images sample_submission.csv solution.csv dataset.json)
+TABLES := $(addprefix $(O)/,images.csv labels.csv scans.npz audit.csv leaks.csv)
+$(N)/02_labels.json: $(LABELS) $(call lost,$(TABLES) $(O)/labelled.json)
 	@$(NOTEBOOK)
 
-$(O)/images.csv $(O)/labels.csv $(O)/audit.csv: $(O)/leaks.csv ;
+$(TABLES): $(N)/02_labels.json ;
 
 # The test part counts for a last fit alone; an ensemble asks its members each time. Which networks must be
-# trained is decided by hashes, and networks.json stays as it is where none was.
+# trained is decided by hashes, and networks.json stays as it is where none was. Only who asks for a training, or
+# for all, replaces a network that is there.
 $(K)/trained: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv \
-  $(addprefix $I/,train_images test_images solution.csv dataset.json) $(call lost,$(O)/networks.json) \
-  $(if $(YML),$(if $(shell grep -l '^members:' $(YML)),FORCE))
-	@$(RUN) train $(EXPERIMENT)
+  $(addprefix $I/,train_images test_images solution.csv dataset.json) $(wildcard $(NETWORKS)) \
+  $(call lost,$(O)/networks.json $(NETWORKS)) $(MEMBERS)
+	@$(RUN) train $(EXPERIMENT) $(if $(filter all train,$(GOALS)),,--keep)
 	@touch $@
 
 $(O)/networks.json: $(K)/trained ;
 
-submissions/$(EXPERIMENT).csv: notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/networks.json \
-  $(addprefix $I/,test_images sample_submission.csv dataset.json) $(call lost,$(O)/thresholds.json)
+PREDICT := notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/networks.json \
+  $(addprefix $I/,test_images sample_submission.csv dataset.json)
+$(N)/04_predict.json: $(PREDICT) $(call lost,$(O)/thresholds.json $(O)/predicted.json submissions/$(EXPERIMENT).csv)
 	@$(NOTEBOOK)
-	@cp $(K)/set.txt $(K)/predicted.txt
+
+submissions/$(EXPERIMENT).csv: $(N)/04_predict.json ;
 
 # A report also keeps the run, in output/EXPERIMENT/runs.
-$(O)/report.html: notebooks/05_report.ipynb $(wildcard $(O)/ablation.csv) $(EVALUATION) $(DRAWING) $(CURATION) $S/submission.py \
+REPORT := notebooks/05_report.ipynb $(wildcard $(O)/ablation.csv) $(EVALUATION) $(DRAWING) $(CURATION) $S/submission.py \
   $(O)/leaks.csv $(O)/audit.csv $(O)/networks.json submissions/$(EXPERIMENT).csv \
-  $(addprefix $I/,train.csv train_images solution.csv dataset.json) $(call lost,$(O)/scores.json)
+  $(addprefix $I/,train.csv train_images solution.csv dataset.json)
+$(N)/05_report.json: $(REPORT) $(call lost,$(O)/report.html $(O)/scores.json)
 	@$(NOTEBOOK)
+
+$(O)/report.html: $(N)/05_report.json ;
+
+## why: what make would do again for EXPERIMENT (SET counts), a line a step, and why; does nothing of it
+why: $(VENV)/.installed
+	@$(RUN) why $(EXPERIMENT) --sources="$(EDA) $(LABELS) $(PREDICT) $(REPORT)"
 
 ## ablation: what each setting of notebooks/ablations/EXPERIMENT.yml is worth, an arm each; goes on where it stopped
 ablation: $(VENV)/.installed $(if $(YML),$(IN)/dataset.json)
@@ -177,11 +189,10 @@ endif
 $(K)/set.txt:
 	@mkdir -p $(K) && printf '%s\n' "$$DEFECTMILL_SET" > $@
 
-$(K)/stamp: $(YML) $(S)/config.py $(S)/settings.py $(S)/running/stages.py $(K)/set.txt | $(VENV)/.installed
+$(K)/experiment.mk: $(YML) $S/config.py $S/settings.py $S/running/stages.py $(K)/set.txt | $(VENV)/.installed
 	@$(RUN) settings $(EXPERIMENT) || { rm -f $(K)/set.txt; rmdir $(K) $(O) 2>/dev/null; exit 1; }
-	@touch $@
 
-$(K)/labels.json $(K)/train.json $(K)/predict.json: $(K)/stamp ;
+$(K)/labels.json $(K)/train.json $(K)/predict.json: $(K)/experiment.mk ;
 
 ## runs: the finished runs of EXPERIMENT: settings, scores, minutes; SET of one brings it back; MLFLOW=sqlite:///... exports
 runs: $(VENV)/.installed
@@ -254,10 +265,8 @@ help:
 	  printf '  make %-13s %s\n' "$$name" "$$what"; done
 
 ## clean: delete what EXPERIMENT produced; input/ stays, and its finished runs unless RUNS=all
-clean:
-	rm -rf "submissions/$(EXPERIMENT).csv" $(if $(filter all,$(RUNS)),"$(O)")
-	@[ ! -d "$(O)" ] || { find "$(O)" -mindepth 1 -maxdepth 1 ! -name runs -exec rm -rf {} +; rmdir "$(O)" 2>/dev/null; } \
-	  || echo "kept: $(O)/runs; make clean EXPERIMENT=$(EXPERIMENT) RUNS=all deletes it"
+clean: $(VENV)/.installed
+	@$(RUN) clean $(EXPERIMENT) $(if $(filter all,$(RUNS)),--runs)
 
 ## lock: resolve requirements.lock anew (needs uv)
 lock:

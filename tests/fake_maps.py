@@ -10,6 +10,7 @@ from defectmill.config import load_experiment
 from defectmill.models import describe_shown
 from defectmill.prediction.postprocess import ClassThreshold
 from defectmill.prediction.thresholds import write_thresholds
+from defectmill.products.manifest import note_predictions
 from fake_competition import make_info
 
 # Components above 0.5: 3 pixels (joined by a corner), at most 0.8, and 2 pixels, at most 0.6.
@@ -43,3 +44,4 @@ def write_dark_finder(root: Path) -> None:
     save_network("fake", keras.Model(inputs, keras.layers.Concatenate()([dark, none])))
     thresholds = [ClassThreshold(0.5, 0.5, 2), ClassThreshold(0.5, 0.5, 0)]
     write_thresholds(thresholds, info, root / "output" / "fake" / "thresholds.json")
+    note_predictions(load_experiment("fake"), {})

@@ -228,9 +228,9 @@ def test_a_lock_is_held_by_one_process_and_told_to_others(tmp_path):
     lock = tmp_path / "output" / ".mine.lock"
     code = (
         "import sys; from pathlib import Path; from defectmill.files import hold\n"
-        "with hold(Path(sys.argv[1]), 'output/mine'): pass\n"
+        "with hold(Path(sys.argv[1]), 'output/mine is being made', len(sys.argv) > 2): pass\n"
     )
-    with hold(lock, "output/mine"):
+    with hold(lock, "output/mine is being made"):
         done = subprocess.run(
             [sys.executable, "-c", code, str(lock)], capture_output=True, text=True, check=False
         )
@@ -238,6 +238,21 @@ def test_a_lock_is_held_by_one_process_and_told_to_others(tmp_path):
         told = rf"output/mine is being made by process {os.getpid()} on \S+ since .*: wait for it, or stop it"
         assert re.search(told, done.stderr)
     assert subprocess.run([sys.executable, "-c", code, str(lock)], check=False).returncode == 0
+    with hold(lock, "input/mine is being read", shared=True):
+        again = [
+            subprocess.run(
+                [sys.executable, "-c", code, str(lock), *words], capture_output=True, text=True, check=False
+            )
+            for words in (["shared"], [])
+        ]
+    assert [one.returncode for one in again] == [0, 1]
+    assert "mine is being" in again[1].stderr
+
+
+def test_where_no_lock_can_be_written_nothing_is_held(tmp_path):
+    (tmp_path / "file").touch()
+    with hold(tmp_path / "file" / ".lock", "it is made"):
+        pass
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

@@ -82,10 +82,10 @@ def test_the_settings_of_each_stage_are_written_and_left_alone_where_they_say_th
     (root / "notebooks" / "experiments" / "mine.yml").write_text("dataset: sample\n")
     main(["settings", "mine"])
     folder = root / "output" / "mine" / "settings"
-    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.json")}
     assert sorted(before) == ["labels.json", "predict.json", "train.json"]
     main(["settings", "mine", "--set=predict.thresholds=[0.4]"])
-    changed = {p.name for p in folder.iterdir() if p.stat().st_mtime_ns != before[p.name]}
+    changed = {p.name for p in folder.glob("*.json") if p.stat().st_mtime_ns != before[p.name]}
     assert changed == {"predict.json"}
 
 

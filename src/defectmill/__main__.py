@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from defectmill.config import ConfigError, load_experiment
 from defectmill.evaluation import results
 from defectmill.files import DefectmillError
 from defectmill.products import history, inputs
+from defectmill.products.manifest import tell_set
+from defectmill.products.stored import load_predicted
+from defectmill.products.why import print_why
 from defectmill.running.notebooks import divert_stderr, stop_kernels_with_this_process, tell_products
 from defectmill.running.stages import (
+    clean,
     infer,
     parse_overrides,
-    read_last_set,
     run_ablation,
     run_step,
     train,
@@ -31,23 +34,16 @@ OVERRIDES: Argument = ("--set", {"default": "", "help": "setting=value ..."})
 IMAGES: Argument = ("--images", {"default": "", "help": "a folder"})
 AGREEMENT: Argument = ("--agreement", {"type": float, "default": 0.8, "help": "Dice of any two networks"})
 SOURCES: Argument = ("--sources", {"default": "", "help": "what make holds it to be made from"})
+KEEP: Argument = ("--keep", {"action": "store_true", "help": "train only what is not there"})
 BUDGET: Argument = ("--budget", {"default": "30min", "help": "such as 45min or 1h"})
 FROM = "a relative one begins at the current folder, which for make is the project's"
 PICTURES: Argument = ("--images", {"default": "", "help": f"a folder; those in it are read too; {FROM}"})
 OUT: Argument = ("--out", {"default": "", "help": f"a folder; {FROM}"})
 FORMAT: Argument = ("--format", {"default": "", "help": "coco,yolo,labelme,masks,csv: one or more"})
 NAMED = "of input/, or an experiment, whose dataset is meant"
-HOLDS = (
-    "input",
-    "new",
-    "notebook",
-    "train",
-    "ablation",
-    "augment",
-    "pseudo",
-    "plan",
-    "rates",
-)  # one at a time
+# Of these one at a time for an experiment or dataset; while the others read a dataset nobody makes it anew.
+READS = ("notebook", "train", "ablation", "pseudo", "plan", "rates")
+HOLDS = (*READS, "input", "new", "settings", "augment", "clean")
 GIVEN = {"members": "EXPERIMENTS"}  # arguments that make calls otherwise
 NAMED_BY_MAKE = ("experiment", "dataset", "--sources")  # on the command line, always
 COMMANDS: dict[str, tuple[str, list[Argument]]] = {
@@ -55,7 +51,8 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "new": ("a dataset and experiment of one's own", [("name", {}), ("--raw", {"default": ""}), BUDGET]),
     "settings": ("write the settings of each stage", [EXPERIMENT, OVERRIDES]),
     "notebook": ("run a notebook", [("name", {}), EXPERIMENT, OVERRIDES, SOURCES]),
-    "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES]),
+    "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES, KEEP]),
+    "why": ("what make would do again, and why", [EXPERIMENT, OVERRIDES, SOURCES]),
     "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES]),
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
     "infer": ("find the defects in a folder of images", [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT]),
@@ -71,6 +68,7 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "runs": ("the finished runs of an experiment", [EXPERIMENT, ("--mlflow", {"default": ""})]),
     "site": ("write output/index.html", []),
     "results": ("write the README's table of results", []),
+    "clean": ("delete an experiment's products", [EXPERIMENT, ("--runs", {"action": "store_true"})]),
     "import-config": ("import a FlexUNet configuration", [("config", {}), ("--name", {"default": ""})]),
 }
 
@@ -83,15 +81,17 @@ def main(words: Sequence[str]) -> None:
         SystemExit: a wrong command line, or a notebook that failed.
     """
     given = read_command(words)
+    run = load_experiment(given.experiment, parse_overrides(given.set)) if hasattr(given, "set") else None
     name = getattr(given, "experiment", getattr(given, "dataset", getattr(given, "name", "")))
-    folder = files.ROOT / ("input" if given.command in ("input", "augment") else "output")
-    held = (
-        files.hold(folder / f".{Path(name).name}.lock", f"{folder.name}/{name}")
-        if given.command in HOLDS
-        else nullcontext()
-    )
-    with held:
-        _run(given)
+    kind = "input" if given.command in ("input", "augment") else "output"
+    with ExitStack() as stack:
+        if given.command in HOLDS:
+            lock = files.ROOT / kind / f".{Path(name).name}.lock"
+            stack.enter_context(files.hold(lock, f"{kind}/{name} is being made"))
+        if given.command in READS and run:
+            lock = files.ROOT / "input" / f".{run.dataset}.lock"
+            stack.enter_context(files.hold(lock, f"input/{run.dataset} is being read", shared=True))
+        _run(given, run)
 
 
 def read_command(words: Sequence[str]) -> argparse.Namespace:
@@ -105,11 +105,9 @@ def read_command(words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _run(given: argparse.Namespace) -> None:
-    if hasattr(given, "set"):
-        run = load_experiment(given.experiment, parse_overrides(given.set))
-        if run.members and given.command in ("cost", "plan", "rates", "ablation"):
-            raise ConfigError(f"{run.name} is an ensemble, it trains nothing: name one of its members")
+def _run(given: argparse.Namespace, run: Any) -> None:
+    if run and run.members and given.command in ("cost", "plan", "rates", "ablation"):
+        raise ConfigError(f"{run.name} is an ensemble, it trains nothing: name one of its members")
     match given.command:
         case "input":
             from defectmill.datasets.prepare import prepare
@@ -128,7 +126,9 @@ def _run(given: argparse.Namespace) -> None:
         case "notebook":
             run_step(given.name, run, parse_overrides(given.set), given.sources.split())
         case "train":
-            train(run, parse_overrides(given.set))
+            train(run, parse_overrides(given.set), given.keep)
+        case "why":
+            print_why(run, given.sources.split())
         case "ablation":
             run_ablation(run, parse_overrides(given.set))
         case "ensemble":
@@ -151,8 +151,8 @@ def _run(given: argparse.Namespace) -> None:
             from defectmill.prediction.pseudo import write_pseudo
 
             if not given.set:
-                given.set = read_last_set(run)
-                run = load_experiment(run.name, parse_overrides(given.set))
+                run, overrides = load_predicted(run.name)
+                given.set = tell_set(overrides)
             with divert_stderr(run.output / "pseudo.log"):
                 made = write_pseudo(run, given.images, given.agreement, find_relatives)
             kept = [word for word in given.set.split() if not word.startswith("dataset=")]
@@ -197,6 +197,8 @@ def _run(given: argparse.Namespace) -> None:
                 folders = [run.folder for run in history.read_runs(given.experiment)]
                 n = export_runs(given.experiment, folders, given.mlflow)
                 print(f"  {n} of {len(folders)} runs written to {given.mlflow}; the others are there")
+        case "clean":
+            clean(given.experiment, given.runs)
         case "site":
             tell_products([results.write_site(history.read_all_runs())])
         case "results":

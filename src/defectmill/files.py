@@ -9,7 +9,7 @@ import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        _delete(part)
+        delete(part)
     except OSError as error:
         raise DefectmillError(
             f"{path}: cannot be written ({error.strerror}); choose another place"
@@ -47,36 +47,37 @@ def write_atomically(path: Path) -> Iterator[Path]:
     try:
         yield part
         if path.is_dir() and part.exists():
-            _delete(path)
+            delete(path)
         part.replace(path)
     finally:
-        _delete(part)
+        delete(part)
 
 
 @contextmanager
-def hold(lock: Path, what: str) -> Iterator[None]:
+def hold(lock: Path, what: str, shared: bool = False) -> Iterator[None]:
     """Hold a lock file while a block runs; it ends with the process, however that ends.
 
-    Where the disk knows no locks, nothing is held.
+    Where the disk knows no locks, or takes no file, nothing is held.
 
     Args:
-        what: who holds it, for the message of others.
+        what: what is done under it, for the message of others.
+        shared: others may hold it at once, if they say the same.
     Raises:
         DefectmillError: another process holds it; with its number, its machine and since when.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise DefectmillError(f"{file.read().strip()}: wait for it, or stop it") from error
-        except OSError:
-            pass
-        file.truncate(0)
-        since = time.strftime("%Y-%m-%d %H:%M")
-        file.write(f"{what} is being made by process {os.getpid()} on {socket.gethostname()} since {since}\n")
-        file.flush()
+    with ExitStack() as stack:
+        with suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(lock.open("a+", encoding="utf-8"))
+            try:
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise DefectmillError(f"{file.read().strip()}: wait for it, or stop it") from error
+            file.truncate(0)
+            since = time.strftime("%Y-%m-%d %H:%M")
+            file.write(f"{what} by process {os.getpid()} on {socket.gethostname()} since {since}\n")
+            file.flush()
         yield
 
 
@@ -160,7 +161,8 @@ def set_unattended() -> None:
     os.environ[_UNATTENDED] = "1"
 
 
-def _delete(path: Path) -> None:
+def delete(path: Path) -> None:
+    """Delete a file, a link or a folder, if it is there; not what a link leads to."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from defectmill.config import Experiment
 from defectmill.labels import read_image_table, read_labels
+from defectmill.products.manifest import check_tables
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Split:
 
 
 def load_split(run: Experiment, network: str = "") -> Split:
-    """Read output/<experiment>/images.csv and labels.csv; ConfigError where 02 has not written them.
+    """Read output/<experiment>/images.csv and labels.csv.
+
+    ConfigError: 02 has not written them, or not as they are now; see `manifest.check_tables`.
 
     Args:
         network: the one that is to train, of `Experiment.networks`, on as many groups as `data.parts` says;
@@ -38,6 +41,7 @@ def load_split(run: Experiment, network: str = "") -> Split:
             validation part, fold by fold. The last one is shown all images there are labels for, those of
             test_images among them, and validates on none.
     """
+    check_tables(run, network)
     folder, solution, n_classes = run.input / "train_images", run.input / "solution.csv", run.info.n_classes
     images = read_image_table(run.require(run.output / "images.csv", "labels"))
     labels = read_labels(run.require(run.output / "labels.csv", "labels"), images["ImageId"], n_classes)

@@ -36,7 +36,7 @@ def mine(root, monkeypatch):
     np.savez(output / "scans.npz", **{"train ImageId": ["a"], "train digest": ["1"]})
     ran = []
 
-    def run_notebook(name, run, values, made_from=""):
+    def run_notebook(name, run, values, made_from=None):
         """Write what a notebook would; the text of each product tells the epochs and thresholds."""
         text = f"{run.training.epochs} {run.predict.thresholds}"
         home = run.training_folder if name == "03_train" else run.output
@@ -55,7 +55,7 @@ def mine(root, monkeypatch):
         if name == "04_predict":
             run.submission.parent.mkdir(exist_ok=True)
             (home / "submission.csv").replace(run.submission)
-        note = {"seconds": 60.0, "peak_mb": 1, "made_from": made_from}
+        note = {"seconds": 60.0, "peak_mb": 1, "made_from": "", **(made_from or {})}
         note["products"] = sorted(written.keys() - {"submission.csv"})
         (run.output / "notebooks").mkdir(exist_ok=True)
         (run.output / "notebooks" / f"{step}.json").write_text(json.dumps(note))

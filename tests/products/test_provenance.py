@@ -154,16 +154,25 @@ def test_what_is_logged_beside_a_training_trains_nothing_again(folds):
 def test_a_step_is_the_same_while_settings_and_sources_are(folds):
     (folds.input / "sample.csv").write_text("1")
     sources = ["output/folds/labels.csv", "input/sample/sample.csv"]
-    known = provenance.hash_step(folds, sources)
-    assert provenance.hash_step(folds, [*sources[::-1], "FORCE"]) == known
-    assert provenance.hash_step(load_experiment("folds", {"about": "words"}), sources) == known
+    known = provenance.hash_step(folds, "04_predict", sources)
+    assert provenance.hash_step(folds, "04_predict", [*sources[::-1], "FORCE"]) == known
+    assert provenance.hash_step(load_experiment("folds", {"about": "words"}), "04_predict", sources) == known
     other = load_experiment("folds", {"predict.objective": "dice"})
-    assert len({known, provenance.hash_step(other, sources), provenance.hash_step(folds, sources[:1])}) == 3
+    assert (
+        len(
+            {
+                known,
+                provenance.hash_step(other, "04_predict", sources),
+                provenance.hash_step(folds, "04_predict", sources[:1]),
+            }
+        )
+        == 3
+    )
     (folds.output / "fold_1").mkdir()
     (folds.output / "fold_1" / "model.keras").write_text("weights")
-    trained = provenance.hash_step(folds, sources)
+    trained = provenance.hash_step(folds, "04_predict", sources)
     (folds.input / "sample.csv").write_text("2")
-    assert len({known, trained, provenance.hash_step(folds, sources)}) == 3
+    assert len({known, trained, provenance.hash_step(folds, "04_predict", sources)}) == 3
 
 
 def test_a_last_fit_that_goes_on_from_a_fold_changes_with_it(folds):

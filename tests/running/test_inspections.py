@@ -13,12 +13,13 @@ import pytest
 import defectmill
 from defectmill.config import ConfigError, load_experiment
 from defectmill.curation import drift
-from defectmill.files import DefectmillError
 from defectmill.images import ImageError, read_image, write_image
 from defectmill.labels import read_labels
 from defectmill.prediction import inspection
+from defectmill.products.manifest import note_predictions
+from defectmill.products.stored import load_trained, read_output
 from defectmill.running.inspections import format_table
-from defectmill.running.stages import load_trained, read_output, write_stage_settings
+from defectmill.running.stages import write_stage_settings
 from fake_maps import write_dark_finder
 
 
@@ -148,8 +149,8 @@ def test_a_folder_without_pictures_and_an_unknown_model_are_refused(project):
 def test_a_copy_of_an_output_folder_is_a_model_without_the_project(project, tmp_path_factory):
     write_parts(project / "parts")
     run = load_experiment("fake")
-    write_stage_settings(run)
     (run.output / "dataset.json").write_text(run.info.model_dump_json())
+    note_predictions(run, {})
     expected = defectmill.inspect("parts", "fake")
     copy = tmp_path_factory.mktemp("usb stick") / "model 7"
     shutil.copytree(run.output, copy)
@@ -159,8 +160,13 @@ def test_a_copy_of_an_output_folder_is_a_model_without_the_project(project, tmp_
     found = defectmill.inspect("parts", copy)
     pd.testing.assert_frame_equal(found.pictures, expected.pictures)
     assert found.about == ("parts", "Experiment model 7: Drawn bars")
-    (copy / "settings" / "train.json").unlink()
-    with pytest.raises(ConfigError, match=r"model 7: holds no settings that can be used.*train\.json"):
+    (copy / "model.keras").write_bytes((copy / "model.keras").read_bytes() + b"0")
+    with pytest.raises(
+        ConfigError, match=r"model 7/thresholds\.json: chosen for another network fold_0 than"
+    ):
+        defectmill.inspect("parts", str(copy))
+    (copy / "predicted.json").unlink()
+    with pytest.raises(ConfigError, match=r"model 7: holds no settings that can be used.*labels\.json"):
         defectmill.inspect("parts", str(copy))
 
 
@@ -185,22 +191,30 @@ def test_settings_come_back_from_the_output_folder_as_they_were(project, text):
 
 
 def test_settings_of_another_version_are_refused_in_one_line(project):
-    write_stage_settings(load_experiment("fake"))
-    path = project / "output" / "fake" / "settings" / "predict.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"mood": 1}))
+    path = project / "output" / "fake" / "predicted.json"
+    note = json.loads(path.read_text())
+    path.write_text(json.dumps({**note, "settings": {**note["settings"], "mood": 1}}))
     with pytest.raises(ConfigError, match="fake: holds no settings that can be used") as raised:
-        read_output(path.parents[1])
+        read_output(path.parent)
     assert "\n" not in str(raised.value)
 
 
-def test_a_model_has_the_settings_that_make_last_predicted_with(project):
-    kept = project / "output" / "fake" / "settings" / "predicted.txt"
-    kept.parent.mkdir()
-    assert load_trained("fake").predict.flips == ()
-    kept.write_text("predict.flips=[vertical]\n")
+def test_a_model_has_the_settings_that_it_last_predicted_with(project):
+    yml = project / "notebooks" / "experiments" / "fake.yml"
+    note_predictions(load_experiment("fake", given := {"predict.flips": ["vertical"]}), given)
     assert load_trained("fake").predict.flips == ("vertical",)
-    kept.write_text("predict.flip=[vertical]\n")
-    with pytest.raises(DefectmillError, match=r"unknown setting 'predict\.flip'"):
+    assert load_trained(project / "output" / "fake").predict.flips == ("vertical",)
+    whole = yml.read_text()
+    yml.write_text(whole.replace("flips: []", "flips: [both], scales: [0.5]"))
+    told = r"fake: setting predict\.scales \[1\.0\] -> \[0\.5\] since its thresholds were chosen"
+    with pytest.raises(ConfigError, match=told):
+        load_trained("fake")
+    yml.write_text(whole + "seed: 3\n")  # which no inspection goes by
+    assert load_trained("fake").predict.flips == ("vertical",)
+    (project / "output" / "fake" / "predicted.json").unlink()
+    with pytest.raises(
+        ConfigError, match=r"predicted\.json is missing: `make predict EXPERIMENT=fake` writes it"
+    ):
         load_trained("fake")
 
 
@@ -211,6 +225,7 @@ def test_pictures_unlike_those_of_the_training_are_told_one_by_one_and_together(
     measures = [drift.measure_image(p[:, :, None], data, lambda shape, _: shape) for p in pictures]
     training = drift.summarize_measures(measures)
     drift.write_statistics(training, project / "output" / "fake" / "training_statistics.json")
+    note_predictions(load_experiment("fake"), {})
     same = defectmill.inspect(pictures, "fake")
     assert same.hint == ""
     assert not same.pictures["unlike_training"].any()

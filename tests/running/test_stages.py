@@ -11,8 +11,10 @@ from defectmill.__main__ import main
 from defectmill.config import ConfigError, load_experiment
 from defectmill.files import DefectmillError
 from defectmill.images import write_image
+from defectmill.products.manifest import note_predictions
 from defectmill.running import stages
 from defectmill.running.stages import parse_overrides, write_stage_settings
+from fake_competition import make_info
 from fake_maps import write_dark_finder
 
 
@@ -35,7 +37,8 @@ def stage_files(overrides: dict) -> dict[str, tuple[str, int]]:
     """Text and time of each stage's file."""
     run = load_experiment("mine", overrides)
     write_stage_settings(run)
-    return {p.name: (p.read_text(), p.stat().st_mtime_ns) for p in (run.output / "settings").iterdir()}
+    found = (run.output / "settings").glob("*.json")
+    return {p.name: (p.read_text(), p.stat().st_mtime_ns) for p in found}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,52 @@ def test_a_setting_reaches_its_stage_and_leaves_the_files_of_others_untouched(ro
     assert before.keys() == {"labels.json", "train.json", "predict.json"}
     assert {name for name in before if before[name] != after[name]} == stages
     assert {name for name in before if before[name][0] != after[name][0]} == stages
+
+
+def told_to_make(name: str, overrides: dict) -> str:
+    run = load_experiment(name, overrides)
+    write_stage_settings(run)
+    return (run.output / "settings" / "experiment.mk").read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dataset: my-parts\n",
+        "dataset: my-parts\r\nseed: 3\r\n",
+        "dataset: my-parts  # of 2023\n",
+        'dataset: "my-parts"\r\n',
+        "about: x\n\"dataset\" : 'my-parts'  # mine\n",
+        "\ufeffdataset: my-parts",
+        "{dataset: my-parts, seed: 3}\n",
+        '{\n "about": "dataset: other",\n "dataset": "my-parts",\n "seed": 3\n}\n',
+        "---\n# dataset: other\nabout: |\n  dataset: other\ndataset: my-parts\n",
+    ],
+)
+def test_make_is_told_the_dataset_as_yaml_has_it(root, text):
+    (root / "notebooks" / "experiments" / "parts.yml").write_bytes(text.encode())
+    for name in ("my-parts", "my-parts-pseudo"):
+        (root / "input" / name).mkdir()
+        (root / "input" / name / "dataset.json").write_text(make_info(name).model_dump_json())
+    assert told_to_make("parts", {}) == (
+        "DATASET ?= my-parts\nNETWORKS := output/parts/model.keras\nMEMBERS := \n"
+    )
+    assert told_to_make("parts", {"dataset": "my-parts-pseudo"}).startswith("DATASET ?= my-parts-pseudo\n")
+    folds = {"labels.validation_fold": "every", "labels.n_folds": 2, "training.keep": "last"}
+    folds |= {"training.schedule": {"name": "cosine"}}
+    homes = "output/parts/fold_0/model.keras output/parts/fold_1/model.keras"
+    assert f"NETWORKS := {homes}\n" in told_to_make("parts", folds)
+    (root / "notebooks" / "experiments" / "both.yml").write_text("dataset: my-parts\nmembers: [parts]\n")
+    assert told_to_make("both", {}) == "DATASET ?= my-parts\nNETWORKS := \nMEMBERS := FORCE\n"
+
+
+@pytest.mark.parametrize("name", ["a b", "$(shell touch pwned)", "../../x", "-rf", ".hidden"])
+def test_a_dataset_whose_name_make_would_not_take_for_one_word_is_refused(root, name):
+    (root / "notebooks" / "experiments" / "mine.yml").write_text("dataset: sample\n")
+    run = load_experiment("mine").model_copy(update={"dataset": name})
+    with pytest.raises(ConfigError, match=r"mine: setting 'dataset' = .* is no name: one word of letters"):
+        write_stage_settings(run)
+    assert not run.output.exists()
 
 
 def test_a_setting_that_set_gives_twice_is_refused():
@@ -120,9 +169,7 @@ def test_relative_folders_begin_where_the_command_is_given(asked, root, capsys):
 
 def test_settings_are_those_that_make_last_predicted_with_unless_others_are_given(asked, root):
     write_picture(root / "parts" / "a.png")
-    kept = root / "output" / "fake" / "settings" / "predicted.txt"
-    kept.parent.mkdir()
-    kept.write_text("predict.flips=[vertical]\n")
+    note_predictions(load_experiment("fake", given := {"predict.flips": ["vertical"]}), given)
     main(["infer", "fake", "--images=../parts", "--out=found"])
     main(["infer", "fake", "--images=../parts", "--out=found", "--set=predict.flips=[both]"])
     assert [one["flips"] for one in asked] == [("vertical",), ("both",)]

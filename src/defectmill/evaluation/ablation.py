@@ -12,6 +12,7 @@ from defectmill import files
 from defectmill.config import ConfigError, Experiment
 from defectmill.evaluation.compare import compare_counts
 from defectmill.evaluation.metrics import pick
+from defectmill.products.manifest import LABELLED
 from defectmill.products.provenance import hash_files, hash_training, read_usage, step_of
 from defectmill.split import load_split
 
@@ -48,7 +49,7 @@ def read_arms(experiment: str) -> dict[str, dict]:
 def copy_from(base: Experiment, arm: Experiment) -> None:
     """Give an arm the tables of the baseline, and those of its networks that the arm would train alike."""
     arm.output.mkdir(parents=True, exist_ok=True)
-    for table in ("images.csv", "labels.csv", "scans.npz", "test_images.csv"):
+    for table in ("images.csv", "labels.csv", "scans.npz", "test_images.csv", LABELLED):
         if (base.output / table).is_file():
             shutil.copy2(base.output / table, arm.output / table)
     (arm.output / "notebooks").mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from skimage.morphology import skeletonize
 from sklearn.metrics import precision_recall_curve
 
-from defectmill.files import DefectmillError
+from defectmill.files import DefectmillError, write_atomically
 from defectmill.labels import draw_runs, runs_by_image
 from defectmill.scores import LEVELS, count_levels, count_pixels
 
@@ -197,6 +198,12 @@ def component_table(truth: pd.DataFrame, predicted: pd.DataFrame, images: pd.Dat
     table = table.assign(smallest=low, largest=4 * low - 1, true=missed + hit, hit=hit)
     table = table.assign(recall=table["hit"] / table["true"], predicted=false + right, false=false)
     return table.assign(precision=1 - table["false"] / table["predicted"])
+
+
+def write_counts(counts: np.ndarray, path: Path) -> None:
+    """Write pixel counts, such as of `thresholds.nested_counts`, as a .npy file."""
+    with write_atomically(path) as part:
+        np.save(part, counts)
 
 
 def _near(edge: np.ndarray, tolerance: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from defectmill.dataset_info import ALL_CLASSES, DatasetInfo
 from defectmill.evaluation.metrics import METRICS, RESAMPLES, pick
 from defectmill.evaluation.results import find_weaknesses
 from defectmill.files import write_atomically
+from defectmill.products.manifest import check_predictions
 from defectmill.products.provenance import describe_run
 
 HEADLINE = ("score", "floor", "gain", "micro_dice")
@@ -39,6 +40,12 @@ def show(macro: str, **values: object) -> Any:
     from IPython.display import HTML
 
     return HTML(str(getattr(load_template("parts.html.j2").module, macro)(**values)))
+
+
+def require_products(run: Experiment) -> None:
+    """Refuse products of 04 that are missing, edited, or of other networks or tables (ConfigError)."""
+    run.require(run.output / "thresholds.json", "predict")
+    check_predictions(run, is_whole=True)
 
 
 def show_provenance(run: Experiment) -> Any:

@@ -14,6 +14,7 @@ from defectmill.models.backbone_unet import build_backbone_unet
 from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
 from defectmill.models.unet import build_unet
+from defectmill.products.manifest import check_network
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of images of many sizes, as they are
 BUILD: dict[str, Any] = {
@@ -79,6 +80,7 @@ def load_networks(run: Experiment, task: str) -> list[tuple[Experiment, keras.Mo
             if (found := {key: note[key] for key in wanted}) != wanted:
                 todo = f"say the SET of its training, or `make train EXPERIMENT={part.name}`"
                 raise ConfigError(f"{path}: is {found}, wanted {wanted}: {todo}")
+            check_network(part, path)
             networks.append((part.model_copy(update={"network": name}), load_model(path)))
     return networks
 

@@ -20,6 +20,7 @@ from defectmill.config import ConfigError, Experiment
 from defectmill.dataset_info import DatasetInfo
 from defectmill.files import SUFFIXES
 from defectmill.images import name_masks
+from defectmill.products.manifest import check_predictions
 
 PRODUCTS = ("masks", "overlays", "runs.csv", "defects.csv", "pictures.csv", "index.html")
 FORMER = (*PRODUCTS[:4], "skipped.csv")  # of earlier versions
@@ -104,11 +105,12 @@ def require_pictures(folder: Path, target: Path | None = None) -> Listing:
 
 
 def check_model(run: Experiment) -> None:
-    """Raise ConfigError where a network or the thresholds are missing, with the target that makes them."""
+    """Raise ConfigError where a network or the thresholds are missing or do not fit, with what to do."""
     for part in run.load_parts():
         for network in part.infer_networks:
             part.require(part.network_folder(network) / "model.keras", "train")
     run.require(run.output / "thresholds.json", "predict")
+    check_predictions(run)
 
 
 def check_target(out: Path, source: Path | None = None) -> Path:

@@ -19,6 +19,7 @@ from defectmill.images import ImageError, copy_name, list_images, name_masks, re
 from defectmill.labels import masks_to_labels, read_labels, write_labels
 from defectmill.prediction.postprocess import make_masks
 from defectmill.prediction.thresholds import read_thresholds
+from defectmill.products.manifest import check_predictions
 from defectmill.scores import count_pixels, dice_from_counts
 
 # (folder, image ids, dataset's folder, dataset) -> {image id: why it must be left out}
@@ -93,6 +94,7 @@ def check_pseudo(run: Experiment, images: str, agreement: float) -> tuple[Path, 
         if is_wrong:
             raise ConfigError(why)
     run.require(run.output / "thresholds.json", "predict")
+    check_predictions(run)
     return folder, source
 
 

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from defectmill import files
-from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
+from defectmill.config import ConfigError, Experiment, flatten, list_experiments, load_experiment
 from defectmill.products import provenance
+from defectmill.products.inputs import hash_file
+from defectmill.products.manifest import LABELLED, PREDICTED, read_note, tell, tell_set
 
 NAME = re.compile(r"(\d+)-[a-z0-9-]+")  # of a kept run's folder
 WORDS = {"about", "cost", "score", "name", "variant", "network"}  # settings that make no other run
 KEPT = ("04_predict", "05_report")  # and networks, see `stages.train`; the labels are made anew
 NETWORK = ("model.keras", "trained.json", "history.csv", "curves.png")  # kept though no note names them
 WHOLE = ("run.json", "scores.json", "settings.json")
+ASIDE = "runs/networks"  # below output/<experiment>: networks that were replaced before a run was kept
 LAST = ("trained.json", "report.html")  # brought back after all else: that they are there says all is
 
 
@@ -46,9 +49,26 @@ class KeptRun(NamedTuple):
     @property
     def said(self) -> str:
         """The settings that differ, as SET takes them, and what changed in the input since."""
-        pairs = " ".join(f"{key}={_tell(value)}" for key, value in self.difference.items())
+        pairs = tell_set(self.difference)
         since = f"; made with another {', '.join(self.changed)}" if self.changed else ""
         return (pairs or "as in the experiment's file") + since
+
+
+def stands(run: Experiment, name: str, made_from: str) -> bool:
+    """Whether a notebook's products are all there, of the same, and by make: none is newer than the note."""
+    path = run.output / "notebooks" / f"{name}.json"
+    if read_note(path).get("made_from") != made_from:
+        return False
+    made = path.stat().st_mtime_ns
+    return all(p.is_file() and p.stat().st_mtime_ns <= made for p in list_products(run, name))
+
+
+def list_products(run: Experiment, name: str) -> list[Path]:
+    """The files that 01, 02, 04 or 05 last wrote, by make's note of it and the notebook's own."""
+    note = read_note(run.output / "notebooks" / f"{name}.json").get("products", [])
+    own = read_note(run.output / {"02_labels": LABELLED, "04_predict": PREDICTED}.get(name, "none"))
+    names = dict.fromkeys([*note, *(n for n, digest in own.get("products", {}).items() if digest)])
+    return [run.submission if n == "submission" else run.output / n for n in names]
 
 
 def bring_back(run: Experiment, name: str, made_from: str) -> bool:
@@ -63,25 +83,52 @@ def bring_back(run: Experiment, name: str, made_from: str) -> bool:
     step, home = name, run.output
     if name == "03_train":
         step, home = provenance.step_of(run), run.training_folder
-    for kept in reversed(list_kept(run.output)):
+    found = find_kept(run, name, made_from)
+    if not found:
+        return False
+    kept, path, sources = found
+    if name == "03_train":
+        set_aside(run)
+    for top in {product.partition("/")[0] for product in sources if "/" in product}:
+        shutil.rmtree(home / top, ignore_errors=True)
+    (home / "checkpoint.keras").unlink(missing_ok=True)  # of a training that was stopped
+    for product in sorted(sources, key=LAST.__contains__):
+        _place(sources[product], home / product)
+    if name == "04_predict":
+        _place(kept / "submission.csv", run.submission)
+    for suffix in (".ipynb", ".json"):
+        if path.with_suffix(suffix).is_file():
+            _place(path.with_suffix(suffix), run.output / "notebooks" / f"{step}{suffix}")
+    print(f"{step} {run.name}: the same as in run {kept.name}, brought back", flush=True)
+    return True
+
+
+def find_kept(run: Experiment, name: str, made_from: str) -> tuple[Path, Path, dict[str, Path]] | None:
+    """Find the last kept run, or network set aside, that made a notebook's products of the same.
+
+    Returns:
+        Its folder, the notebook's note in it, and {product: file}; None where there is none.
+    """
+    for kept in reversed([*(run.output / ASIDE).glob("*"), *list_kept(run.output)]):
         for path in sorted(kept.glob(f"notebooks/{name}*.json")):
-            note = json.loads(path.read_text())
+            note = read_note(path)
             sources = {product: kept / note["folder"] / product for product in note["products"]}
-            if note.get("made_from") != made_from or not all(source.is_file() for source in sources.values()):
-                continue
-            for top in {product.partition("/")[0] for product in sources if "/" in product}:
-                shutil.rmtree(home / top, ignore_errors=True)
-            (home / "checkpoint.keras").unlink(missing_ok=True)  # of a training that was stopped
-            for product in sorted(sources, key=LAST.__contains__):
-                _place(sources[product], home / product)
-            if name == "04_predict":
-                _place(kept / "submission.csv", run.submission)
-            for suffix in (".ipynb", ".json"):
-                if path.with_suffix(suffix).is_file():
-                    _place(path.with_suffix(suffix), run.output / "notebooks" / f"{step}{suffix}")
-            print(f"{step} {run.name}: the same as in run {kept.name}, brought back", flush=True)
-            return True
-    return False
+            if note.get("made_from") == made_from and all(source.is_file() for source in sources.values()):
+                return kept, path, sources
+    return None
+
+
+def set_aside(run: Experiment) -> None:
+    """Keep the network of `run.network`, which is about to be replaced, unless a kept run has it."""
+    model = run.training_folder / "model.keras"
+    digest = hash_file(model)
+    same_size = (p for p in run.output.glob("runs/**/*.keras") if p.stat().st_size == model.stat().st_size)
+    if not digest or any(hash_file(path) == digest for path in same_size):
+        return
+    folder = run.output / ASIDE / digest[:12]
+    with files.write_atomically(folder) as part:
+        _keep_step(run, provenance.step_of(run), run.training_folder, part)
+    print(f"  the network of before is kept: {folder.relative_to(files.ROOT)}; its settings bring it back")
 
 
 def keep(run: Experiment) -> Path:
@@ -117,8 +164,8 @@ def keep(run: Experiment) -> Path:
 
 def find_difference(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, {dotted name: value}, that differ from those of an experiment's file as it is now."""
-    now = _flatten(load_experiment(name).model_dump(mode="json", exclude=WORDS))
-    then = _flatten({key: value for key, value in settings.items() if key not in WORDS})
+    now = flatten(load_experiment(name).model_dump(mode="json", exclude=WORDS))
+    then = flatten({key: value for key, value in settings.items() if key not in WORDS})
     return {key: value for key, value in then.items() if key not in now or now[key] != value}
 
 
@@ -190,38 +237,42 @@ def _keep_products(run: Experiment, target: Path) -> None:
     """Copy the products of 03, 04 and 05, with what they came from and their executed notebooks."""
     runs = [run.model_copy(update={"network": name}) for name in (() if run.members else run.networks)]
     homes = {provenance.step_of(one): one.training_folder for one in runs}
-    (target / "notebooks").mkdir(parents=True)
     for step, home in {**homes, **dict.fromkeys(KEPT, run.output)}.items():
-        path = run.output / "notebooks" / f"{step}.json"
-        note: dict[str, Any] = {"seconds": 0, "products": [*NETWORK] if step in homes else []}
-        note |= json.loads(path.read_text()) if path.is_file() else {}
-        products = [product for product in note["products"] if (home / product).is_file()]
-        # What somebody wrote in a live notebook is not what make asked for.
-        outputs = [home / p for p in products] + [run.submission] * (step == "04_predict")
-        if not path.is_file() or any(o.stat().st_mtime > path.stat().st_mtime for o in outputs):
-            note["made_from"] = ""
-        folder = home.relative_to(run.output).as_posix()
-        for product in products:
-            _place(home / product, target / folder / product)
-        if path.with_suffix(".ipynb").is_file():
-            _place(path.with_suffix(".ipynb"), target / "notebooks" / f"{step}.ipynb")
-        note |= {"folder": folder, "products": products}
-        (target / "notebooks" / f"{step}.json").write_text(json.dumps(note) + "\n")
+        _keep_step(run, step, home, target)
     _place(run.output / "networks.json", target / "networks.json")
     _place(run.submission, target / "submission.csv")
 
 
+def _keep_step(run: Experiment, step: str, home: Path, target: Path) -> None:
+    """Copy a step's products, with its executed notebook and what they came from, to the folder of a run."""
+    path = run.output / "notebooks" / f"{step}.json"
+    note: dict[str, Any] = {"seconds": 0, "products": [*NETWORK] if step.startswith("03") else []}
+    note |= read_note(path)
+    products = [product for product in note["products"] if (home / product).is_file()]
+    # What somebody wrote in a live notebook is not what make asked for.
+    outputs = [home / p for p in products] + [run.submission] * (step == "04_predict")
+    if not path.is_file() or any(o.stat().st_mtime > path.stat().st_mtime for o in outputs):
+        note["made_from"] = ""
+    folder = home.relative_to(run.output).as_posix()
+    for product in products:
+        _place(home / product, target / folder / product)
+    (target / "notebooks").mkdir(parents=True, exist_ok=True)
+    if path.with_suffix(".ipynb").is_file():
+        _place(path.with_suffix(".ipynb"), target / "notebooks" / f"{step}.ipynb")
+    note |= {"folder": folder, "products": products}
+    (target / "notebooks" / f"{step}.json").write_text(json.dumps(note) + "\n")
+
+
 def _place(source: Path, target: Path) -> None:
     """Put a file in another place: a network, which is never written to, as a link, all else as a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    if source.suffix == ".keras":
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # a file system without links
-            pass
-    shutil.copyfile(source, target)
+    with files.write_atomically(target) as part:
+        if source.suffix == ".keras":
+            try:
+                os.link(source, part)
+                return
+            except OSError:  # a file system without links, or another disk
+                pass
+        shutil.copyfile(source, part)
 
 
 def _is_current(output: Path, folder: Path) -> bool:
@@ -242,19 +293,5 @@ def _read_inputs(output: Path) -> dict[str, str]:
 
 
 def _name(difference: Mapping[str, Any]) -> str:
-    words = "-".join(f"{key.rpartition('.')[2]}-{_tell(value)}" for key, value in difference.items())
+    words = "-".join(f"{key.rpartition('.')[2]}-{tell(value)}" for key, value in difference.items())
     return re.sub(r"[^a-z0-9]+", "-", words.lower())[:40].strip("-") or "as-the-file"
-
-
-def _tell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _flatten(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{dotted name: value}; a loss is one value."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{above}{key}"
-        is_section = isinstance(value, Mapping) and name != "training.loss"
-        flat |= _flatten(value, f"{name}.") if is_section else {name: value}
-    return flat

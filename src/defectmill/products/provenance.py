@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,13 @@ import yaml
 
 from defectmill import files
 from defectmill.config import Experiment
+from defectmill.products.inputs import hash_file
 
 # Modules that training uses beside those of models/.
 TRAINED_BY: tuple[str, ...] = ("images.py", "labels.py", "rle.py", "split.py", "prediction/tiles.py")
 TRAINED_BY += ("training/augment.py", "training/callbacks.py", "training/fit.py", "training/sequences.py")
 LEAST_STEPS = {True: 100, False: 200}  # of a pretrained network, and of an untrained one
+Origin = dict[str, dict[str, Any]]  # settings: {name: value}; files: {path below the project: SHA-256}
 PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "opencv-python-headless", "albumentations")
 
 
@@ -74,6 +77,10 @@ def hash_files(paths: Iterable[Path], folder: Path | None = None) -> str:
     return whole.hexdigest()
 
 
+def _hash_each(paths: Iterable[Path]) -> dict[str, str]:
+    return {os.path.relpath(path, files.ROOT): hash_file(path) for path in paths}
+
+
 def hash_training(run: Experiment) -> str:
     """Hash what the weights of `run.network` come from: its settings, labels, pictures, code and notebook.
 
@@ -83,6 +90,23 @@ def hash_training(run: Experiment) -> str:
     Raises:
         ConfigError: 02 has not run.
     """
+    made = _gather_training(run)
+    text = [made["network"], str(made["settings"]), hash_files(made["code"]), hash_files(made["tables"])]
+    text += [made["images"], *made["pictures"], *made["start"]]
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+
+
+def describe_training(run: Experiment) -> Origin:
+    """Tell what `hash_training` hashes, apart."""
+    made = _gather_training(run)
+    told = {**_hash_each(made["code"]), **_hash_each(made["tables"])}
+    for name, lines in (("images.csv", [made["images"]]), ("pictures", made["pictures"])):
+        told[name] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    told |= dict(zip(("the first fold's network",), made["start"], strict=False))
+    return {"settings": made["settings"], "files": told}
+
+
+def _gather_training(run: Experiment) -> dict[str, Any]:
     network = run.network or run.networks[0]
     settings = run.model_dump(mode="json", include={"dataset", "seed", "data", "model", "training"})
     settings["info"] = run.info.model_dump(mode="json", include={"bits"})  # how a picture's file is read
@@ -94,31 +118,50 @@ def hash_training(run: Experiment) -> str:
     code = [source / name for name in TRAINED_BY if (source / name).is_file()]
     code += [*sorted(source.glob("models/*.py")), files.ROOT / "notebooks" / "03_train.ipynb"]
     weights = files.ROOT / str(getattr(run.model, "weights", "none"))
-    tables = [run.output / "labels.csv", *[weights] * weights.is_file()]
+    tables = [run.require(run.output / "labels.csv", "labels"), *[weights] * weights.is_file()]
     with_tests = is_last and solution.is_file()
     if with_tests:
-        tables += [run.output / "test_images.csv", solution]
+        tables += [run.require(run.output / "test_images.csv", "labels"), solution]
     images = pd.read_csv(run.require(run.output / "images.csv", "labels")).drop(columns=["fold"] * is_last)
-    text = [network, str(settings), hash_files(code), hash_files(tables), images.to_csv(index=False)]
+    pictures: list[str] = []
     with np.load(run.require(run.output / "scans.npz", "labels"), allow_pickle=False) as scans:
         for part in ("train", "test")[: 1 + with_tests]:
-            text += sorted(map("{} {}".format, scans[f"{part} ImageId"], scans[f"{part} digest"]))
-    if is_last and run.training.warm_start:
-        text.append(hash_training(run.model_copy(update={"network": run.fold_networks[0]})))
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+            pictures += sorted(map("{} {}".format, scans[f"{part} ImageId"], scans[f"{part} digest"]))
+    first = run.model_copy(update={"network": run.fold_networks[0]})
+    return {
+        "network": network,
+        "settings": settings,
+        "code": code,
+        "tables": tables,
+        "images": images.to_csv(index=False),
+        "pictures": pictures,
+        "start": [hash_training(first)] if is_last and run.training.warm_start else [],
+    }
 
 
-def hash_step(run: Experiment, sources: Iterable[str]) -> str:
-    """Hash what 04 and 05 come from: settings, networks, and what make holds their products to be made from.
+def describe_step(run: Experiment, name: str, sources: Iterable[str]) -> Origin:
+    """Tell what a notebook's products come from: settings, and what make holds them to be made from.
+
+    04 and 05 also come from the networks, and from all settings.
 
     Args:
-        sources: paths below the project's folder; one that is no file (a word of make's) does not count.
+        sources: paths below the project's folder; one that is no file (a word of make's) does not count, nor
+            do the files of settings, which may be those of another SET.
     """
-    folders = (part.network_folder(name) for part in run.load_parts() for name in part.networks)
-    named = {files.ROOT / source for source in sources} | {folder / "model.keras" for folder in folders}
-    paths = sorted(path for path in named if path.is_file())
-    settings = run.model_dump_json(exclude={"about", "cost", "score"})
-    return hashlib.sha256(f"{settings}\n{hash_files(paths, files.ROOT)}".encode()).hexdigest()
+    named, kept = {files.ROOT / source for source in sources}, run.output / "settings"
+    if name in ("01_eda", "02_labels"):
+        settings = run.model_dump(mode="json", include={"dataset", "labels"})
+    else:
+        settings = run.model_dump(mode="json", exclude={"about", "cost", "score"})
+        folders = (part.network_folder(network) for part in run.load_parts() for network in part.networks)
+        named |= {folder / "model.keras" for folder in folders}
+    paths = sorted(path for path in named if path.is_file() and path.parent != kept)
+    return {"settings": settings, "files": _hash_each(paths)}
+
+
+def hash_step(run: Experiment, name: str, sources: Iterable[str]) -> str:
+    """Hash what `describe_step` tells."""
+    return hashlib.sha256(json.dumps(describe_step(run, name, sources)).encode()).hexdigest()
 
 
 def judge_training(run: Experiment, steps: float) -> list[str]:

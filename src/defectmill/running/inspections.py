@@ -25,7 +25,7 @@ from defectmill.prediction import inspection
 from defectmill.prediction.postprocess import ClassThreshold, Maps, make_masks
 from defectmill.prediction.thresholds import read_thresholds
 from defectmill.prediction.tiles import shown_shape
-from defectmill.running.stages import load_trained
+from defectmill.products.stored import load_trained
 from defectmill.viz import contact_sheet
 
 ROWS = 25  # of the table on the terminal

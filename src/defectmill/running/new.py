@@ -27,8 +27,8 @@ from defectmill.labels import find_overlaps, read_labels
 from defectmill.products.inputs import check_unedited, note_made
 from defectmill.rle import rle_area
 from defectmill.running.notebooks import run_notebook
+from defectmill.running.stages import NAME
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # File names that tell the part: copies end with its name (warped_7_cut_4), crops begin with it (shot9_0_721).
 PATTERNS = (r"([A-Za-z]+_\d+)\.\w+$", r"^(.+?)(?:_\d+){2}\.\w+$")
 

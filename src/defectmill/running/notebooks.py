@@ -7,9 +7,10 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -21,14 +22,17 @@ from defectmill.products import provenance
 ASIDE = ("ablation", "notebooks", "runs", "settings")
 
 
-def run_notebook(name: str, run: Experiment, values: dict, made_from: str = "") -> None:
+def run_notebook(
+    name: str, run: Experiment, values: dict, made_from: Mapping[str, Any] | None = None
+) -> None:
     """Run one notebook by papermill; the executed copy goes to output, and <step>.json beside it.
 
-    That has seconds and peak_mb, made_from, and the products, by name below output or the network's folder.
+    That has seconds and peak_mb, what `made_from` says, and the products, by name below output or the
+    network's folder. It is written last, whole or not at all: where it is new, the step is done.
 
     Args:
         values: its parameters beside `experiment`.
-        made_from: hash of what the products come from.
+        made_from: what the products come from: made_from, its hash, and more.
     Raises:
         SystemExit: the notebook failed (its cell and error are shown), or its parameters cell
             has other names: papermill itself only warns of an unknown parameter.
@@ -77,9 +81,10 @@ def run_notebook(name: str, run: Experiment, values: dict, made_from: str = "") 
 
         export_report(executed, run)
     home = run.training_folder if name == "03_train" else run.output
-    note = {"seconds": seconds, "peak_mb": peak, "made_from": made_from}
+    note = {"seconds": seconds, "peak_mb": peak, "made_from": "", **(made_from or {})}
     note["products"] = list_written(home, started)
-    executed.with_suffix(".json").write_text(json.dumps(note) + "\n")  # last: it is newer than all products
+    with files.write_atomically(executed.with_suffix(".json")) as part:  # it is newer than all products
+        part.write_text(json.dumps(note) + "\n")
     written = {*run.output.iterdir(), *run.training_folder.glob("*"), run.submission}
     tell_products(
         [p for p in written if p.exists() and p.is_file() and p.stat().st_mtime >= started], seconds

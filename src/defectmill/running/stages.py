@@ -1,19 +1,25 @@
 """The steps that make runs: what it is told, the settings of each as files, networks, arms, inspections."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
 
 from defectmill import files
-from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
-from defectmill.dataset_info import load_dataset_info, nearest, read_dataset_info
+from defectmill.config import ConfigError, Experiment, load_experiment
 from defectmill.products import history
-from defectmill.products.provenance import hash_step, hash_training
+from defectmill.products.inputs import hash_file
+from defectmill.products.manifest import TRAINED, check_network, check_tables, read_note
+from defectmill.products.provenance import describe_step, hash_step, hash_training
+from defectmill.products.stored import load_predicted
+from defectmill.products.why import explain_network
 from defectmill.running.notebooks import run_notebook, tell_products
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # as make checks names
+NAME_SAID = "one word of letters, digits, dots, dashes and underscores"
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
@@ -38,14 +44,20 @@ def parse_overrides(text: str) -> dict[str, Any]:
 def write_stage_settings(run: Experiment) -> None:
     """Write output/<experiment>/settings/<stage>.json, touching only files whose content changes.
 
-    make rebuilds a stage when its file is newer: a new threshold grid never retrains. ConfigError: the file
-    of the network's first weights is missing, which its training would find out after the labels only.
+    make rebuilds a stage when its file is newer: a new threshold grid never retrains. Last comes
+    experiment.mk, which tells make the dataset, the networks, and whether there are members to ask.
+
+    Raises:
+        ConfigError: the file of the network's first weights is missing, which its training would find out
+            after the labels only; or a name that make, or a shell, would not take for one word.
     """
     weights = files.ROOT / str(getattr(run.model, "weights", "none"))
     if weights.name != "none" and not weights.is_file():
         raise ConfigError(
             f"{run.name}: setting 'model.weights': {weights} is missing; set it to a file, or none"
         )
+    if not NAME.fullmatch(run.dataset):
+        raise ConfigError(f"{run.name}: setting 'dataset' = {run.dataset!r} is no name: {NAME_SAID}")
     shared = {"dataset": run.dataset, "seed": run.seed}
     settings = run.model_dump(mode="json")
     stages = {
@@ -57,76 +69,34 @@ def write_stage_settings(run: Experiment) -> None:
         },
         "predict": settings["predict"],
     }
+    folder = run.output / "settings"
     for stage, values in stages.items():
-        path = run.output / "settings" / f"{stage}.json"
-        files.write_if_changed(path, json.dumps(values, indent=1) + "\n")
-
-
-class StoredExperiment(Experiment):
-    """An experiment as the files in its output folder tell it, wherever that folder lies."""
-
-    folder: Annotated[Path, Field(exclude=True)]
-
-    @property
-    def output(self) -> Path:
-        return self.folder
-
-    def load_parts(self) -> list[Experiment]:
-        return [read_output(self.folder.with_name(name)) for name in self.members] or [self]
-
-
-def load_trained(model: str | Path) -> Experiment:
-    """Load an experiment with the settings that its networks were last made with.
-
-    Args:
-        model: its name, or the path of its output folder or of a copy of that.
-    Raises:
-        ConfigError: neither, or a folder that lacks its settings.
-    """
-    if str(model) in list_experiments():
-        return load_experiment(str(model), parse_overrides(read_last_set(load_experiment(str(model)))))
-    folder = Path(model).expanduser().absolute()
-    if not folder.is_dir():
-        raise ConfigError(f"{model}: no folder, and no experiment{nearest(str(model), list_experiments())}")
-    return read_output(folder)
-
-
-def read_last_set(run: Experiment) -> str:
-    """Read the SET that make last predicted with; "" where it has not."""
-    kept = run.output / "settings" / "predicted.txt"
-    return kept.read_text().strip() if kept.is_file() else ""
-
-
-def read_output(folder: Path) -> StoredExperiment:
-    """Read an experiment from the settings in its output folder; see `load_trained`."""
-    values: dict = {}
-    try:
-        for stage in ("labels", "train", "predict"):
-            found = json.loads((folder / "settings" / f"{stage}.json").read_text())
-            values |= {"predict": found} if stage == "predict" else found
-        own = folder / "dataset.json"
-        info = read_dataset_info(own) if own.is_file() else load_dataset_info(values["dataset"])
-        del values["validation_fold"], values["data"]["defect_share"]  # in labels; of training alone
-        return StoredExperiment.model_validate(
-            {**values, "name": folder.name, "info": info, "folder": folder}
-        )
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, files.DefectmillError):
-            raise
-        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        todo = f"copy all of output/<experiment>, or make it anew: `make predict EXPERIMENT={folder.name}`"
-        raise ConfigError(f"{folder}: holds no settings that can be used ({why}): {todo}") from error
+        files.write_if_changed(folder / f"{stage}.json", json.dumps(values, indent=1) + "\n")
+    homes = [] if run.members else [run.network_folder(network) for network in run.networks]
+    told = {
+        "DATASET ?=": run.dataset,
+        "NETWORKS :=": " ".join(f"{home.relative_to(files.ROOT).as_posix()}/model.keras" for home in homes),
+        "MEMBERS :=": "FORCE" * bool(run.members),
+    }
+    with files.write_atomically(folder / "experiment.mk") as part:
+        part.write_text("".join(f"{name} {value}\n" for name, value in told.items()))
 
 
 def run_step(name: str, run: Experiment, overrides: dict, sources: Iterable[str]) -> None:
-    """Run a notebook, or bring its products back from a kept run that made them of the same.
+    """Run a notebook, unless its products stand or a kept run made them of the same.
 
     Args:
         sources: paths of what make holds its products to be made from.
     """
-    made_from = hash_step(run, sources) if name in history.KEPT else ""
-    if not made_from or not history.bring_back(run, name, made_from):
-        run_notebook(name, run, {"overrides": overrides}, made_from)
+    sources = list(sources)
+    made_from = hash_step(run, name, sources)
+    if history.stands(run, name, made_from):
+        print(f"{name} {run.name}: stands, nothing that it is made from has changed", flush=True)
+        (run.output / "notebooks" / f"{name}.json").touch()
+        return
+    if name not in history.KEPT or not history.bring_back(run, name, made_from):
+        note = {"made_from": made_from, "from": describe_step(run, name, sources)}
+        run_notebook(name, run, {"overrides": overrides}, note)
     if name == "05_report":
         try:
             history.keep(run)
@@ -134,32 +104,80 @@ def run_step(name: str, run: Experiment, overrides: dict, sources: Iterable[str]
             print(f"  not kept in output/{run.name}/runs: {error}", flush=True)
 
 
-def train(run: Experiment, overrides: dict) -> None:
+def train(run: Experiment, overrides: dict, keeps: bool = False) -> None:
     """Run 03 for each network of an experiment, and write networks.json: what each was trained on.
 
     Those stay that settings, labels, pictures and code would make again; so a training that was stopped goes
     on with the network that it had begun. Those of a kept run are brought back.
+
+    Args:
+        keeps: nobody asked for a training: only networks that are not there yet are trained.
+    Raises:
+        ConfigError: a network would be replaced though nobody asked for it; or one, or the tables of 02, is
+            not what was written.
     """
     from defectmill.prediction.ensemble import read_members
 
     notes, is_new = read_members(run), False
-    for network in () if run.members else run.networks:
-        one = run.model_copy(update={"network": network})
-        stamp = one.training_folder / "trained.json"
-        note = json.loads(stamp.read_text()) if stamp.is_file() else {}
-        has_network, made_from = (one.training_folder / "model.keras").is_file(), hash_training(one)
-        if has_network and note.get("made_from") == made_from:
-            print(f"03_train {run.name}: network {network} stands")
+    runs = [run.model_copy(update={"network": network}) for network in (() if run.members else run.networks)]
+    to_train = [one for one in runs if not _has_trained(one)]
+    for one in to_train if keeps else []:
+        _refuse_training(one)
+    for one in runs:
+        if one not in to_train:
+            print(f"03_train {run.name}: network {one.network} stands")
         else:
-            is_new = True
+            is_new, made_from = True, hash_training(one)
             if not history.bring_back(one, "03_train", made_from):
-                run_notebook("03_train", one, {"overrides": {**overrides, "network": network}}, made_from)
-            note = json.loads(stamp.read_text())
-        notes[network] = note
-    path, text = run.output / "networks.json", json.dumps(notes, indent=1) + "\n"
+                values = {**overrides, "network": one.network}
+                run_notebook("03_train", one, {"overrides": values}, {"made_from": made_from})
+        notes[one.network] = read_note(one.training_folder / TRAINED)
+    told = {name: {key: note[key] for key in note if key != "from"} for name, note in notes.items()}
+    path, text = run.output / "networks.json", json.dumps(told, indent=1) + "\n"
     files.write_if_changed(path, text)
     if is_new:  # else the masks stand, whatever make was called for
         path.touch()
+
+
+def _has_trained(run: Experiment) -> bool:
+    """Whether the network of `run.network` is there as it would be trained now."""
+    check_tables(run, run.network)
+    folder = run.training_folder
+    note, model, draft = read_note(folder / TRAINED), folder / "model.keras", folder / "checkpoint.keras"
+    if draft.is_file() and note.get("sha256") == hash_file(draft):  # see `fit.keep_network`
+        draft.replace(model)
+    if not model.is_file():
+        return False
+    check_network(run, model)
+    return note.get("made_from") == hash_training(run)
+
+
+def _refuse_training(run: Experiment) -> None:
+    """Refuse to replace a network that nobody asked to be trained anew; a kept run gives its own back."""
+    model = run.training_folder / "model.keras"
+    told = (run.training_folder / TRAINED).is_file()  # else one was begun since
+    if model.is_file() and told and not history.find_kept(run, "03_train", hash_training(run)):
+        changes = "; ".join(explain_network(run)[:3])
+        todo = f"say the SET of its training, or `make train EXPERIMENT={run.name}` with the SET of now"
+        raise ConfigError(f"{model}: trained otherwise ({changes}): {todo}, which keeps this one aside")
+
+
+def clean(name: str, runs: bool = False) -> None:
+    """Name and delete what an experiment produced; its finished runs too where `runs` says so.
+
+    ConfigError: no name of an experiment.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"EXPERIMENT={name!r} is no name: {NAME_SAID}")
+    folder, submission = files.ROOT / "output" / name, files.ROOT / "submissions" / f"{name}.csv"
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in [p for p in there if runs or p.name != "runs"] + [submission] * submission.is_file():
+        print(f"  deletes {path.relative_to(files.ROOT)}{'/' * path.is_dir()}", flush=True)
+        files.delete(path)
+    if (folder / "runs").is_dir():
+        print(f"kept: output/{name}/runs; make clean EXPERIMENT={name} RUNS=all deletes it")
+    elif there and not folder.is_symlink():
+        folder.rmdir()
 
 
 def run_ablation(run: Experiment, overrides: dict) -> None:
@@ -207,8 +225,8 @@ def infer(run: Experiment, overrides: dict, folders: tuple[str, str], formats: s
     from defectmill.running import convert
 
     chosen = convert.choose_formats(formats)
-    if not overrides and (overrides := parse_overrides(read_last_set(run))):
-        run = load_experiment(run.name, overrides)
+    if not overrides:
+        run, overrides = load_predicted(run.name)
     images, out = (str(Path(folder).expanduser().absolute()) if folder else "" for folder in folders)
     source, target = check_inspection(run, images, out)
     convert.check_formats([name for name in chosen if name not in convert.OWN], target)

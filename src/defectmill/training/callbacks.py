@@ -22,6 +22,7 @@ from defectmill.labels import draw_runs
 from defectmill.models import find_broken_weight
 from defectmill.prediction.inference import predict_probs
 from defectmill.prediction.postprocess import keep_likeliest
+from defectmill.products.history import set_aside
 from defectmill.settings import CosineSchedule, OneCycleSchedule, ReduceSchedule
 from defectmill.training.fit import MONITOR
 from defectmill.training.sequences import DefectSequence, Pictures, ValidationSequence
@@ -35,14 +36,14 @@ DELAY = 0.5  # seconds before an epoch's steps show: the line of the epoch befor
 
 
 def make_callbacks(run: Experiment, train: DefectSequence, validation: ValidationSequence | None) -> list:
-    """Make the callbacks of a training, and remove what says that an earlier one has left a network.
+    """Make the callbacks of a training, and set aside the network that an earlier one has left.
 
     Under the network's folder they write history.csv and checkpoint.keras, the model of the epoch to keep,
     the last one without validation; the caller renames it when training is over.
     """
-    training, folder = run.training, run.training_folder
+    training, folder, checkpoint = run.training, run.training_folder, run.training_folder / "checkpoint.keras"
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.keras"
+    set_aside(run)
     for old in (checkpoint, folder / "trained.json"):
         old.unlink(missing_ok=True)
     best, history = {"monitor": MONITOR, "mode": "max"}, keras.callbacks.CSVLogger(folder / "history.csv")

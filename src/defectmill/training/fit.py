@@ -14,7 +14,9 @@ from defectmill.files import DefectmillError
 from defectmill.models import build_model, describe_shown, refuse_broken_weights
 from defectmill.models.encoder_unet import PARTS
 from defectmill.models.losses import DefectLoss, ForegroundDice, batch_dice, soft_pixel_accuracy
-from defectmill.products.provenance import hash_training, judge_training
+from defectmill.products.inputs import hash_file
+from defectmill.products.manifest import TRAINED
+from defectmill.products.provenance import describe_training, hash_training, judge_training
 from defectmill.settings import EncoderUnetSettings
 from defectmill.split import Split, load_split
 from defectmill.training.sequences import make_sequences
@@ -127,7 +129,10 @@ def warm_start(run: Experiment, model: keras.Model) -> None:
 def keep_network(run: Experiment, split: Split, steps: int) -> None:
     """Give a trained network its name, model.keras, beside trained.json: what it is and learned from.
 
-    `steps`: how many it has trained.
+    Where this process ends between the two files, `make train` finds the network by the hash in the first.
+
+    Args:
+        steps: how many it has trained.
     """
     folder = run.training_folder
     note = {
@@ -137,9 +142,12 @@ def keep_network(run: Experiment, split: Split, steps: int) -> None:
         "steps": steps,
         "shown": describe_shown(run),
         "made_from": hash_training(run),
+        "from": describe_training(run),
+        "sha256": hash_file(folder / "checkpoint.keras"),
     }
+    with files.write_atomically(folder / TRAINED) as part:
+        part.write_text(json.dumps(note) + "\n")
     (folder / "checkpoint.keras").replace(folder / "model.keras")
-    files.write_if_changed(folder / "trained.json", json.dumps(note) + "\n")
 
 
 def warn_of_few_steps(run: Experiment, steps: int) -> None:
