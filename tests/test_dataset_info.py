@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date
 
 import pytest
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from defectmill.dataset_info import (
     load_dataset_info,
     nearest,
     read_dataset_info,
+    read_yaml,
 )
 from defectmill.files import DefectmillError
 from fake_competition import make_info
@@ -222,3 +224,32 @@ def test_what_stands_in_place_of_a_missing_image_is_told(tmp_path, name, said):
     for file in ("b.heic", "x/a.json", "x/d.svg", "x/y/c[1].png"):
         (tmp_path / file).touch()
     assert explain_missing(name, ["c1.png"], tmp_path).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 2020-13-45", "month must be in 1..12"),
+        ("[" * 5000, "brackets in brackets without end"),
+        ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
+        ("a: &b [1]\nc: *b", "an alias, *b: write the value itself"),
+        ("a: !!int x", "invalid literal for int"),
+        ("a: !!timestamp x", "not YAML: "),
+        ("? [a]\n: b", "found unhashable key"),
+        ("a: 0x" + "f" * 5000, "a number too large"),
+        ("a: " + "9" * 5000, "not YAML: "),
+        ("\0", "special characters are not allowed"),
+        ("a: [", "expected the node content"),
+    ],
+)
+def test_yaml_that_is_none_is_refused_in_a_line(text, told):
+    with pytest.raises(DefectmillError, match=re.escape(told)) as error:
+        read_yaml(text)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 2100
+
+
+def test_yaml_holds_values_or_if_asked_text_alone():
+    text = "a: no\nb: 2020-01-02\nc: [1, 0x10, .5]"
+    assert read_yaml(text) == {"a": False, "b": date(2020, 1, 2), "c": [1, 16, 0.5]}
+    assert read_yaml(text, as_text=True) == {"a": "no", "b": "2020-01-02", "c": ["1", "0x10", ".5"]}

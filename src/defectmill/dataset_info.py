@@ -199,6 +199,44 @@ def _explain(offence: Any) -> str:
     return f"{place} = {offence['input']!r}: {offence['msg']}".removeprefix(" = ")
 
 
+def read_yaml(text: str | bytes, as_text: bool = False) -> Any:
+    """Read YAML: plain values, each written where it stands.
+
+    Args:
+        as_text: all values are text: YAML takes a class called "no" for a truth value.
+    Raises:
+        DefectmillError: not YAML, an alias (a few lines of them mean gigabytes), a tag of a program's, a
+            value that is none, such as the date 2020-13-45, or brackets in brackets without end.
+    """
+    try:
+        return yaml.load(text, Loader=_TextLoader if as_text else _ValueLoader)
+    except RecursionError as error:
+        raise DefectmillError("not YAML: brackets in brackets without end") from error
+    except Exception as error:  # its makers of dates and numbers raise nearly anything
+        raise DefectmillError(f"not YAML: {' '.join(str(error).split())}") from error
+
+
+class _ValueLoader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"an alias, *{self.peek_event().anchor}: write the value itself")
+        return super().compose_node(parent, index)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        number = super().construct_yaml_int(node)
+        if abs(number) > 1 << 63:
+            raise yaml.YAMLError("a number too large")
+        return number
+
+
+_ValueLoader.add_constructor("tag:yaml.org,2002:int", _ValueLoader.construct_yaml_int)
+
+
+class _TextLoader(_ValueLoader, yaml.BaseLoader):
+    yaml_constructors = yaml.BaseLoader.yaml_constructors
+    yaml_implicit_resolvers = yaml.BaseLoader.yaml_implicit_resolvers
+
+
 def explain_missing(name: str, image_ids: Iterable[str], home: Path) -> str:
     """Say, for the end of an error message, what there is in place of the image that a table names.
 

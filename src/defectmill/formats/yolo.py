@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import write_atomically
+from defectmill.files import name_masks, write_atomically
 from defectmill.formats.shapes import (
     Annotated,
     FormatError,
@@ -32,7 +32,7 @@ from defectmill.formats.shapes import (
     pack_masks,
     turn_to_stored,
 )
-from defectmill.images import name_masks, read_orientation, read_shape
+from defectmill.images import read_orientation, read_shape
 
 IMAGES, LABELS, CLASSES, YAML = "images", "labels", "classes.txt", (".yaml", ".yml")
 CLEAN = "image without a label file, taken as clean"

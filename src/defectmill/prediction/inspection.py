@@ -18,8 +18,7 @@ import pandas as pd
 from defectmill import files
 from defectmill.config import ConfigError, Experiment
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import SUFFIXES
-from defectmill.images import name_masks
+from defectmill.files import SUFFIXES, name_masks
 
 PRODUCTS = ("masks", "overlays", "runs.csv", "defects.csv", "pictures.csv", "index.html")
 FORMER = (*PRODUCTS[:4], "skipped.csv")  # of earlier versions

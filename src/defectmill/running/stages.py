@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from defectmill import files
 from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
-from defectmill.dataset_info import load_dataset_info, nearest, read_dataset_info
+from defectmill.dataset_info import load_dataset_info, nearest, read_dataset_info, read_yaml
 from defectmill.evaluation.provenance import hash_training
 from defectmill.running.history import bring_back
 from defectmill.running.notebooks import run_notebook, tell_products
@@ -28,8 +27,8 @@ def parse_overrides(text: str) -> dict[str, Any]:
         if key in overrides:
             raise ConfigError(f"SET gives {key!r} twice: {overrides[key]!r} and {value}")
         try:
-            overrides[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            overrides[key] = read_yaml(value)
+        except files.DefectmillError as error:
             raise ConfigError(f"SET {word!r}: not a value; it may hold no space") from error
     return overrides
 
