@@ -317,9 +317,9 @@ def test_an_error_is_short_and_holds_nothing_that_steers_a_terminal():
         (OSError(errno.ENOSPC, "No space left on device", "a/b"), "a/b: the disk is full: make room"),
         (OSError(errno.EROFS, "Read-only file system", "a/b"), "a/b: the disk is read-only: choose another"),
         (OSError(errno.ESTALE, "Stale file handle"), "the network drive is gone: mount it again"),
-        (PermissionError(errno.EACCES, "Permission denied", b"\xe9"), r"\xe9: Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", b"\xe9"), r"\udce9: Permission denied"),
         (shutil.Error([("a", "b", "why")]), "[('a', 'b', 'why')]"),
-        (MemoryError(), "the memory is exhausted (no more is given): end other programs"),
+        (MemoryError(), "the memory is exhausted (no more is given): end others"),
     ],
 )
 def test_what_the_machine_cannot_do_is_said_in_a_line(error, told):

@@ -60,7 +60,7 @@ class DefectmillError(ValueError):
 def explain_failure(error: OSError | MemoryError) -> str:
     """Say in one line what the machine could not do: disk full, drive gone, memory exhausted, ..."""
     if isinstance(error, MemoryError):
-        return f"the memory is exhausted ({str(error) or 'no more is given'}): end other programs, or ask for less"
+        return f"the memory is exhausted ({str(error) or 'no more is given'}): end others, or ask for less"
     why = FAILURES.get(error.errno or 0, error.strerror or str(error))
     place = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else ""
     return show_text(f"{os.fsdecode(place)}: {why}" if place else why)
