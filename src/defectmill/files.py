@@ -8,8 +8,10 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
+import threading
 import time
 import unicodedata
 from collections import Counter, defaultdict
@@ -255,6 +257,25 @@ def name_masks(image_ids: Iterable[str]) -> dict[str, str]:
         shared = [i for i, name in names.items() if name != i and uses[name.casefold()] > 1]
         names.update({i: i for i in shared})
     return names
+
+
+@contextmanager
+def end_after(seconds: float, offence: str) -> Iterator[None]:
+    """Raise DefectmillError in a block that takes longer; only the main thread can be ended so."""
+
+    def end(*_: object) -> None:
+        raise DefectmillError(offence)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, end)
+    rest = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *rest)
+        signal.signal(signal.SIGALRM, before)
 
 
 def is_unattended() -> bool:

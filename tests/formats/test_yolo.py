@@ -205,7 +205,7 @@ def test_label_file_that_is_no_text_is_refused(tmp_path):
     add(tmp_path, "images/a.png", "labels/a.txt")
     (tmp_path / "labels" / "a.txt").write_bytes(b"0 0.1 \xff")
     (tmp_path / "data.yaml").write_text("names: [crack]")
-    refuse(tmp_path, "a.txt: not a text file in UTF-8: invalid start byte at byte 6")
+    refuse(tmp_path, "a.txt: not UTF-8 (invalid start byte at byte 6)")
 
 
 @pytest.mark.parametrize(

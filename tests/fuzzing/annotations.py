@@ -19,10 +19,12 @@ from fuzzing.strings import SHAPE
 from fuzzing.target import Target, file_target
 
 CORNERS = [[1, 1], [8.5, 1], [8, 7]]
-CVAT = b"""<annotations><meta><job><labels><label><name>dent</name><color>#ff0000</color></label></labels></job></meta>
+CVAT = b"""<annotations>
+<meta><job><labels><label><name>dent</name><color>#ff0000</color></label></labels></job></meta>
 <image id="0" name="a.png" width="14" height="9"><polygon label="dent" points="1,1;8.5,1;8,7" z_order="0"/>
-<box label="dent" xtl="1" ytl="2" xbr="5" ybr="6" rotation="30"/><ellipse label="dent" cx="4" cy="4" rx="2" ry="3"/>
-<mask label="dent" rle="2,3,1" left="1" top="2" width="3" height="2"/><tag label="dent"/></image></annotations>"""
+<box label="dent" xtl="1" ytl="2" xbr="5" ybr="6" rotation="30"/><tag label="dent"/>
+<mask label="dent" rle="2,3,1" left="1" top="2" width="3" height="2"/>
+<ellipse label="dent" cx="4" cy="4" rx="2" ry="3"/></image></annotations>"""
 YOLO = b"0 0.1 0.1 0.6 0.1 0.5 0.8\n1 0.5 0.5 0.9 0.9 0.1 0.7\n"
 TABLE = b"ImageId,EncodedPixels,class,height,width\na.png,1 3,dent,9,14\na.png,20 7,b,9,14\n"
 
@@ -51,7 +53,9 @@ def make_seeds() -> dict[str, bytes]:
     labelme = {"shapes": shapes, "imagePath": "a.png", "imageHeight": 9, "imageWidth": 14, "imageData": None}
     polygon = {"points": [[10, 10], [60, 10], [50, 80]], "polygonlabels": ["dent"]}
     box = {"x": 10, "y": 10, "width": 20, "height": 30, "rectanglelabels": ["b"]}
-    regions = [{"id": "1", "type": "polygonlabels", "value": polygon, "original_height": 9, "original_width": 14}]
+    regions = [
+        {"id": "1", "type": "polygonlabels", "value": polygon, "original_height": 9, "original_width": 14}
+    ]
     regions += [{"id": "2", "type": "rectanglelabels", "value": box}]
     studio = [{"data": {"image": "/data/upload/1/a.png"}, "annotations": [{"result": regions}]}]
     rings = {"exterior": CORNERS, "interior": [[[3, 2], [4, 2], [4, 3]]]}
@@ -68,28 +72,31 @@ def make_seeds() -> dict[str, bytes]:
     return {name: json.dumps(one).encode() for name, one in found.items()}
 
 
-def use_source(raw: Path) -> None:
-    """Read all annotations of a folder, in whatever format."""
-    for source in find_sources(raw).values():
-        for one in source.read():
-            assert one.masks is None or all(mask.shape == one.shape for mask in one.masks.values())
+def use_source(raw: Path) -> bool:
+    """Read all annotations of a folder, in whatever format; whether there are some."""
+    found = [one for source in find_sources(raw).values() for one in source.read()]
+    for one in found:
+        assert one.masks is None or all(mask.shape == one.shape for mask in one.masks.values())
+    return any(one.masks for one in found)
 
 
-def use_picture(path: Path) -> None:
+def use_picture(path: Path) -> bool:
     """Read a file as an image, in every way."""
     image = read_image(path, 3)
     assert read_image(path).shape[:2] == image.shape[:2]
     read_depth(np.fromfile(path, np.uint8), path)
     assert 1 <= read_orientation(path) <= 8
     assert read_shape(path) == image.shape[:2]
+    return True
 
 
-def use_zip(path: Path) -> None:
+def use_zip(path: Path) -> bool:
     """Unpack a zip, and look whether it wrote beside its folder."""
     target = path.with_name("unpacked")
     shutil.rmtree(target, ignore_errors=True)
     unpack(path, target)
     assert {p.name for p in path.parent.iterdir()} <= {path.name, target.name}
+    return True
 
 
 def make_zip() -> bytes:
@@ -133,7 +140,9 @@ def make_targets(home: Path) -> dict[str, Target]:
         ),
         "voc mask": place("voc mask", "SegmentationClass/a.png", save(Image.fromarray(mask), "PNG"), voc),
         "yolo": place("yolo", "labels/a.txt", YOLO, images),
-        "data.yaml": place("data.yaml", "data.yaml", b"names: {0: dent, 1: no}\nnc: 2\n", images | {"labels/a.txt": YOLO}),
+        "data.yaml": place(
+            "data.yaml", "data.yaml", b"names: {0: dent, 1: no}\nnc: 2\n", images | {"labels/a.txt": YOLO}
+        ),
         "csv": place("csv", "train.csv", TABLE, images),
         "picture": file_target(home / "picture" / "a.png", use_picture, *forms.values()),
         "mask": file_target(home / "mask" / "a.png", lambda path: survey_masks([path]), *masks),

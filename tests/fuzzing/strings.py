@@ -69,7 +69,7 @@ THRESHOLD = {
 }
 
 
-def use_rle(text: str) -> None:
+def use_rle(text: str) -> bool:
     """Read two run-length strings in every way, and check that the ways agree."""
     one, _, other = text.partition("|")
     one, other = clean_rle(one), clean_rle(other)
@@ -82,22 +82,27 @@ def use_rle(text: str) -> None:
     mask = rle_to_mask(one, SHAPE)
     assert mask.sum() == lengths.sum()
     assert mask_to_rle(mask) == unite_rles([one])
+    return True
 
 
 def use_coco_runs(text: str) -> None:
     """Read COCO's runs, compressed or as numbers."""
-    counts = [int(n) for n in text.split()] if re.fullmatch("[-0-9 ]{1,99}", text) else text
+    counts = (
+        [int(n) for n in re.findall("-?[0-9]+", text)] if re.fullmatch(r"(-?[0-9]{1,30} ?)+", text) else text
+    )
     runs = parse_coco_runs(counts, SHAPE)
     assert sum(runs) == SHAPE[0] * SHAPE[1]
     assert min(runs) >= 0
+    return True
 
 
-def use_labels(csv: Path) -> None:
+def use_labels(csv: Path) -> bool:
     """Read a label table, and draw it."""
     labels = read_labels(csv, IDS, 3)
     assert len(labels) == 3 * len(IDS)
     for image_id in IDS:
         draw_masks(labels, image_id, SHAPE, 3)
+    return True
 
 
 def make_targets(home: Path) -> dict[str, Target]:
@@ -118,12 +123,18 @@ def make_targets(home: Path) -> dict[str, Target]:
         "image_class": text_target(split_image_class, "a.jpg_1", "a_b.png_12"),
         "names": text_target(lambda text: match_names([text], IDS), "a", "folder/b.png", "A.PNG", " a.png"),
         "literal": text_target(read_literal, "(9, 9)", "{(0,0,0):0,(1,2,3):1}", "['a', 1.5, None, True]"),
-        "overrides": text_target(parse_overrides, "training.epochs=3 data.shape=[64,96]", "seed=1 model.name=unet"),
+        "overrides": text_target(
+            parse_overrides, "training.epochs=3 data.shape=[64,96]", "seed=1 model.name=unet"
+        ),
         "yaml": text_target(read_yaml, "a: [1, 2.5, no]\nb: {c: 2020-01-02}\n", "- a\n- 'b'\n- |\n  text\n"),
         "experiment": file_target(experiments / "own.yml", lambda _: load_experiment("own"), EXPERIMENT),
         "info.json": file_target(home / "own" / "info.json", read_dataset_info, json.dumps(INFO).encode()),
-        "thresholds": file_target(home / "own" / "t.json", read_thresholds, json.dumps({"1": THRESHOLD}).encode()),
+        "thresholds": file_target(
+            home / "own" / "t.json", read_thresholds, json.dumps({"1": THRESHOLD}).encode()
+        ),
         "flexunet": file_target(home / "own" / "a.config", import_anew, CONFIG),
-        "table": file_target(home / "own" / "t.csv", read_table, b"a,b\n1,2\n\n3,4\n", b'"a ",b\r\n"1\n2",""\r\n'),
+        "table": file_target(
+            home / "own" / "t.csv", read_table, b"a,b\n1,2\n\n3,4\n", b'"a ",b\r\n"1\n2",""\r\n'
+        ),
         "labels": file_target(home / "own" / "l.csv", use_labels, combined, separate),
     }

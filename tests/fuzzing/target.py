@@ -12,11 +12,16 @@ from defectmill import files
 from defectmill.files import DefectmillError
 
 MOST_SEEDS, LONGEST_SEED = 200, 20_000
-NUMBERS = b"0 1 -1 2 3 7 255 256 65535 65536 4294967296 9223372036854775807 9223372036854775808 1e308 1e400".split()
-NUMBERS += b"-0.0 0.5 NaN Infinity -Infinity 1_0 0x10 \xd9\xa3".split() + [b"9" * 400]
-WORDS = b'null true false [] {} "" "a" [[]] [0] {"a":1} \\u0000 \\ud800 \\ \0 <a> $x$ ../ / .. % & # ; , : = - ? *'.split()
-WORDS += [b"[" * 2000, b'{"a":' * 2000, b" ", b"\n", b"\r", b"\t", b"\xff", b"\xef\xbb\xbf", b"\xe2\x80\xa8"]
-WORDS += [b"<!DOCTYPE a>", b"2020-13-45", b"True", b"None", b"&a", b"*a", b"!!set ", b"!!int a", b"\xed\xb3\xa9"]
+NUMBERS = [
+    *b"0 1 -1 2 3 7 255 256 65535 65536 4294967296 9223372036854775807 9223372036854775808".split(),
+    *b"1e308 1e400 -0.0 0.5 NaN Infinity -Infinity 1_0 0x10 \xd9\xa3".split(),
+    b"9" * 400,
+]
+WORDS = [
+    *b'null true false [] {} "" "a" [[]] [0] {"a":1} \\u0000 \\ud800 \\ \0 <a> $x$ ../ / .. % &a *a'.split(),
+    *b"# ; , : = - ? True None 2020-13-45 !!set !!int \xff \xef\xbb\xbf \xe2\x80\xa8 \xed\xb3\xa9".split(),
+    *(b" ", b"\n", b"\r", b"\t", b"<!DOCTYPE a>", b"[" * 2000, b'{"a":' * 2000),
+]
 
 
 class SlowError(BaseException):
@@ -27,8 +32,8 @@ class SlowError(BaseException):
 class Target:
     """A reader, and what became of its inputs.
 
-    run: gives anything, or raises a DefectmillError. seeds: right inputs, from which others are made; those that
-    are read join them. found: what else happened, with an input that shows it.
+    run: gives anything, or raises a DefectmillError. seeds: right inputs, from which others are made; those
+    of which `run` gives True join them. found: what else happened, with an input that shows it.
     """
 
     run: Callable[[bytes], Any]
@@ -41,7 +46,7 @@ class Target:
     def feed(self, data: bytes) -> None:
         """Run the reader on one input, and note what came of it."""
         try:
-            self.run(data)
+            is_seed = self.run(data) is True
         except DefectmillError as error:
             self.refused += 1
             if len(text := str(error)) > 2 * files.LONGEST or not files.is_text(text.replace("\n", "")):
@@ -52,13 +57,15 @@ class Target:
             self.found.setdefault(f"{type(error).__name__} at {place}", data)
         else:
             self.read += 1
-            if len(self.seeds) < MOST_SEEDS and len(data) < LONGEST_SEED:
+            if is_seed and len(self.seeds) < MOST_SEEDS and len(data) < LONGEST_SEED:
                 self.seeds.append(data)
 
 
 def text_target(run: Callable[[str], Any], *seeds: str) -> Target:
     """Make a target that reads the input as a string."""
-    return Target(lambda data: run(data.decode("utf-8", "replace")), [s.encode() for s in seeds], is_quick=True)
+    return Target(
+        lambda data: run(data.decode("utf-8", "replace")), [s.encode() for s in seeds], is_quick=True
+    )
 
 
 def file_target(path: Path, read: Callable[[Path], Any], *seeds: bytes) -> Target:

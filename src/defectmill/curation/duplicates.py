@@ -198,10 +198,9 @@ def _join_by_name(image_ids: pd.Series, info: DatasetInfo) -> np.ndarray:
     joined = np.stack([originals[copies], copies])
     if not info.group_pattern:
         return joined
-    parts = image_ids.reset_index(drop=True).str.extract(info.group_pattern, expand=False).dropna()
+    parts = info.tell_parts(image_ids.reset_index(drop=True))
     if info.group_gap:
-        numbers = parts.map(int).sort_values()
-        parts = (numbers.diff() > info.group_gap).cumsum()
+        parts = (parts.sort_values().diff() > info.group_gap).cumsum()
     return np.concatenate([joined, _join_equal(parts)], axis=1)
 
 

@@ -188,8 +188,8 @@ def _split_by_group(folder: Path, labels: pd.DataFrame, info: DatasetInfo, share
     n_test = table["group"][in_test].nunique()
     note = f"test part: fold 0 of {share} by group, {in_test.sum()} images in {n_test} groups"
     note = f"{len(table)} images in {n_all} groups; {note}"
-    fits = table["ImageId"].str.extract(info.group_pattern or "()", expand=False).notna()
-    if not fits.all():
+    fits = table.index.isin(info.tell_parts(table["ImageId"]).index)
+    if info.group_pattern and not fits.all():
         other = table["ImageId"][~fits].iloc[0]
         note += f"; group_pattern fits {fits.sum()} of {len(fits)} file names, not {other}"
     return dict(zip(table["ImageId"], np.where(in_test, "test", "train").tolist(), strict=True)), note

@@ -250,7 +250,7 @@ def read_colours(config: Config) -> list[Colour]:
     n_classes = config.get("model.num_classes", len(palette))
     if n_classes != len(palette):
         raise ConfigError(f"[model] num_classes = {n_classes}, but rgb_map has {len(palette)}")
-    return order[1:]  # type: ignore[return-value]  # `_describe` checks them
+    return order[1:]
 
 
 def compare_readme(config: Config, readme: str) -> list[str]:
