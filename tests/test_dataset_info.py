@@ -184,7 +184,8 @@ def test_names_and_colours_stand_in_the_order_of_the_channels():
 
 
 @pytest.mark.parametrize(
-    ("name", "title"), [("dent", "2 dent"), ("type 2", "type 2"), ("type 12", "2 type 12")]
+    ("name", "title"),
+    [("dent", "2 dent"), ("type 2", "type 2"), ("type 12", "2 type 12"), ("_a 2", "2 _a 2")],
 )
 def test_a_title_tells_the_class_id_once(name, title):
     assert kind(2, name).title == title

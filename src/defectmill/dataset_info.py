@@ -44,7 +44,9 @@ class DefectClass(BaseModel):
     @property
     def title(self) -> str:
         """Id and name, or the name alone where it tells the id."""
-        return self.name if self.name.endswith(f" {self.id}") else f"{self.id} {self.name}"
+        # Matplotlib hides what begins with "_".
+        is_told = self.name.endswith(f" {self.id}") and not self.name.startswith("_")
+        return self.name if is_told else f"{self.id} {self.name}"
 
 
 class Published(BaseModel):

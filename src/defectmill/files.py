@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+pd.set_option("display.html.use_mathjax", False, "styler.html.mathjax", False)  # $x$ is a name, no formula
+
 ROOT = Path(__file__).resolve().parents[2]
 # Of the files that are read as images, in small letters; of a .gif the first picture counts.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
