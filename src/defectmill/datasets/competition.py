@@ -12,7 +12,7 @@ import pandas as pd
 from defectmill.curation.duplicates import find_groups, refuse_one_group, scan_images
 from defectmill.curation.folds import assign_folds
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import DefectmillError, write_atomically
+from defectmill.files import DefectmillError, is_text, write_atomically
 from defectmill.images import read_depth, read_image, read_shape, write_image
 from defectmill.labels import classes_by_image, masks_to_labels, write_labels
 from defectmill.rle import rle_area
@@ -111,6 +111,8 @@ def _store(pictures: Iterable[Picture], folder: Path, seen: list[Picture]) -> It
         if picture.masks is None:
             seen.append(Picture(picture.image_id, folder, None, issues={LEFT_OUT: 1}))
             continue
+        if "/" in picture.image_id or not is_text(picture.image_id):
+            raise DatasetError(f"{picture.image_id!r} is no name of a file, or no text in UTF-8; rename it")
         target = folder / picture.image_id
         if target.exists():
             shown = f"{picture.image}: " * isinstance(picture.image, Path)

@@ -38,6 +38,7 @@ IMAGES, LABELS, CLASSES, YAML = "images", "labels", "classes.txt", (".yaml", ".y
 MOST_CLASSES = 9999  # a table of labels has room for no more
 CLEAN = "image without a label file, taken as clean"
 UNLABELLED = "image of a folder that has no folder of labels, nobody annotated it"
+BOXES = "four corners: are they oriented boxes? then the masks are boxes too, larger than what is in them"
 UPRIGHT = "orientation tag, applied: outlines are drawn on the upright image"
 
 Instances = list[tuple[int, np.ndarray]]  # class from 0; (n, 2) float, x and y as shares of width and height
@@ -66,6 +67,9 @@ def find(raw: Path) -> Source | None:
         more = f"; so have {len(orphans) - 1} others" * (len(orphans) > 1)
         raise FormatError(f"{orphans[0]}: has no image in {IMAGES}, or several of its stem{more}")
     parsed = _parse_labels(labels.values(), len(names))
+    lines = [points for instances in parsed.values() for _, points in instances]
+    if len(lines) > 1 and all(len(points) == 4 for points in lines):
+        notes.append(f"all {len(lines)} outlines have {BOXES}")
     last = max((number for instances in parsed.values() for number, _ in instances), default=-1)
     names = names or [f"class {number}" for number in range(last + 1)]
     homes = {_make_key(folder.relative_to(root)) for folder in root.rglob("*/")}
