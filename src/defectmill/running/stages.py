@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 from pydantic import Field, ValidationError
 
 from defectmill import files
@@ -92,7 +93,7 @@ def load_trained(model: str | Path) -> Experiment:
 def read_last_set(run: Experiment) -> str:
     """Read the SET that make last predicted with; "" where it has not."""
     kept = run.output / "settings" / "predicted.txt"
-    return kept.read_text().strip() if kept.is_file() else ""
+    return files.read_text(kept).strip() if kept.is_file() else ""
 
 
 def read_output(folder: Path) -> StoredExperiment:
@@ -100,7 +101,7 @@ def read_output(folder: Path) -> StoredExperiment:
     values: dict = {}
     try:
         for stage in ("labels", "train", "predict"):
-            found = json.loads((folder / "settings" / f"{stage}.json").read_text())
+            found = json.loads(files.read_text(folder / "settings" / f"{stage}.json"))
             values |= {"predict": found} if stage == "predict" else found
         own = folder / "dataset.json"
         info = read_dataset_info(own) if own.is_file() else load_dataset_info(values["dataset"])
@@ -108,9 +109,7 @@ def read_output(folder: Path) -> StoredExperiment:
         return StoredExperiment.model_validate(
             {**values, "name": folder.name, "info": info, "folder": folder}
         )
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, files.DefectmillError):
-            raise
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         todo = f"copy all of output/<experiment>, or make it anew: `make predict EXPERIMENT={folder.name}`"
         raise ConfigError(f"{folder}: holds no settings that can be used ({why}): {todo}") from error
@@ -183,9 +182,9 @@ def infer(run: Experiment, overrides: dict, folders: tuple[str, str], formats: s
         formats: see `convert.choose_formats`.
     Raises:
         ConfigError: see `prediction.inspection.check_inspection`.
-        DefectmillError: no picture could be read; the products say why of each.
+        DefectmillError: a picture could not be read, or none; the products are there, and say why of each.
     """
-    from defectmill.prediction.inspection import check_inspection
+    from defectmill.prediction.inspection import SKIPPED, UNREADABLE, check_inspection
     from defectmill.running import convert
 
     chosen = convert.choose_formats(formats)
@@ -199,3 +198,8 @@ def infer(run: Experiment, overrides: dict, folders: tuple[str, str], formats: s
         raise files.DefectmillError(f"{source}: no picture could be read; {target}/pictures.csv says why")
     tell_products([target, *convert.export_inspection(target, run.info, chosen)])
     print(f"  {target / 'index.html'}: open it in a browser")
+    verdicts = pd.read_csv(target / "pictures.csv")["verdict"]
+    if n_unread := int((verdicts == UNREADABLE).sum()):  # for whoever goes by the exit status
+        n_all = int((verdicts != SKIPPED).sum())
+        told = f"{n_unread} of {n_all} pictures could not be read; {target}/pictures.csv says why"
+        raise files.DefectmillError(f"{told}, and has the others")
