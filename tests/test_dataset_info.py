@@ -2,10 +2,14 @@
 
 import json
 import re
+import time
+from datetime import date
 
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from defectmill import dataset_info
 from defectmill.dataset_info import (
     DatasetInfo,
     DefectClass,
@@ -14,6 +18,7 @@ from defectmill.dataset_info import (
     load_dataset_info,
     nearest,
     read_dataset_info,
+    read_yaml,
 )
 from defectmill.files import DefectmillError
 from fake_competition import make_info
@@ -99,7 +104,7 @@ def test_class_names_tell_classes_apart(names):
         DatasetInfo(name="x", title="x", classes=kinds)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a\nb"])
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x1b[31m", "\udce9", "x" * 201])
 def test_a_class_name_is_a_line(name):
     with pytest.raises(ValidationError, match="a class name is a line of letters"):
         DatasetInfo(name="x", title="x", classes=(DefectClass(id=1, name=name, colour=(1, 2, 3)),))
@@ -158,7 +163,9 @@ def test_a_wrong_description_is_told_in_one_line(root, colours, said):
         assert "pydantic" not in str(caught.value)
 
 
-@pytest.mark.parametrize("pattern", [r"\d+", r"(a)(b)", "("])
+@pytest.mark.parametrize(
+    "pattern", [r"\d+", r"(a)(b)", "(", "(" * 400 + ")" * 400, "(" + "a" * 499 + ")", "(a{99999999999})"]
+)
 def test_a_group_pattern_has_one_bracket(pattern):
     with pytest.raises(ValidationError, match="group_pattern"):
         DatasetInfo(name="x", title="x", classes=(kind(1),), group_pattern=pattern)
@@ -177,7 +184,8 @@ def test_names_and_colours_stand_in_the_order_of_the_channels():
 
 
 @pytest.mark.parametrize(
-    ("name", "title"), [("dent", "2 dent"), ("type 2", "type 2"), ("type 12", "2 type 12")]
+    ("name", "title"),
+    [("dent", "2 dent"), ("type 2", "type 2"), ("type 12", "2 type 12"), ("_a 2", "2 _a 2")],
 )
 def test_a_title_tells_the_class_id_once(name, title):
     assert kind(2, name).title == title
@@ -222,3 +230,57 @@ def test_what_stands_in_place_of_a_missing_image_is_told(tmp_path, name, said):
     for file in ("b.heic", "x/a.json", "x/d.svg", "x/y/c[1].png"):
         (tmp_path / file).touch()
     assert explain_missing(name, ["c1.png"], tmp_path).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 2020-13-45", "month must be in 1..12"),
+        ("[" * 5000, "brackets in brackets without end"),
+        ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
+        ("a: &b [1]\nc: *b", "an alias, *b: write the value itself"),
+        ("a: !!int x", "invalid literal for int"),
+        ("a: !!timestamp x", "not YAML: "),
+        ("? [a]\n: b", "found unhashable key"),
+        ("a: 0x" + "f" * 5000, "a number too large"),
+        ("a: " + "9" * 5000, "not YAML: "),
+        ("\0", "special characters are not allowed"),
+        ("a: [", "expected the node content"),
+    ],
+)
+def test_yaml_that_is_none_is_refused_in_a_line(text, told):
+    with pytest.raises(DefectmillError, match=re.escape(told)) as error:
+        read_yaml(text)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 2100
+
+
+def test_yaml_holds_values_or_if_asked_text_alone():
+    text = "a: no\nb: 2020-01-02\nc: [1, 0x10, .5]"
+    assert read_yaml(text) == {"a": False, "b": date(2020, 1, 2), "c": [1, 16, 0.5]}
+    assert read_yaml(text, as_text=True) == {"a": "no", "b": "2020-01-02", "c": ["1", "0x10", ".5"]}
+
+
+def test_a_pattern_tells_the_parts_of_file_names():
+    info = make_info().model_copy(update={"group_pattern": r"^(part\d)_"})
+    names = pd.Series(["part1_a.png", "other.png", "part2_b.png"])
+    assert info.tell_parts(names).to_dict() == {0: "part1", 2: "part2"}
+    assert make_info().tell_parts(names).empty
+    numbered = info.model_copy(update={"group_pattern": r"(\d|er)[._]", "group_gap": 1})
+    assert numbered.tell_parts(names[names != "other.png"]).to_dict() == {0: 1, 2: 2}
+    with pytest.raises(
+        DefectmillError, match=r"tells 'er' of other\.png, which is no number, as group_gap wants"
+    ):
+        numbered.tell_parts(names)
+
+
+def test_a_pattern_that_takes_for_ever_is_refused(monkeypatch):
+    monkeypatch.setattr(dataset_info, "PATIENCE", 0.5)
+    info = make_info().model_copy(update={"group_pattern": r"((?:a|a)*)b"})
+    started = time.perf_counter()
+    with pytest.raises(
+        DefectmillError, match=re.escape(r"group_pattern '((?:a|a)*)b' takes for ever, mend it")
+    ):
+        info.tell_parts(pd.Series(["a" * 60 + ".png"]))
+    assert time.perf_counter() - started < 5
+    time.sleep(0.6)  # the alarm is off

@@ -1,9 +1,12 @@
 """Files that are written whole or not at all, and errors that a notebook shows in one line."""
 
+import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,10 +15,15 @@ from defectmill import files
 from defectmill.config import ConfigError
 from defectmill.files import (
     DefectmillError,
+    check_name,
+    explain_failure,
     hold,
     is_unattended,
     match_names,
+    name_masks,
+    read_file,
     read_table,
+    read_text,
     set_unattended,
     write_atomically,
     write_if_changed,
@@ -262,3 +270,112 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         write_atomically(tmp_path / "file" / "a" / "b.csv"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "names"),
+    [
+        (["b.png", "a.JPG"], ["b", "a"]),
+        (["a.jpg", "a.png", "b.png"], ["a.jpg", "a.png", "b"]),
+        (["A.jpg", "a.png"], ["A.jpg", "a.png"]),
+        (["a.jpg", "a.png", "a.jpg.bmp"], ["a.jpg", "a.png", "a.jpg.bmp"]),
+        (["a", "a.png"], ["a", "a.png"]),
+        (["a.png", "A.png"], ["a.png", "A.png"]),
+        ([], []),
+    ],
+)
+def test_masks_are_named_by_the_stem_unless_two_images_share_it(image_ids, names):
+    assert name_masks(image_ids) == dict(zip(image_ids, names, strict=True))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "t.csv")
+    for read in (read_table, read_text, read_file):
+        with pytest.raises(DefectmillError, match=r"t\.csv: cannot be read \(it is a pipe or device\)"):
+            read(tmp_path / "t.csv")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    with pytest.raises(DefectmillError, match="pipe or device"):
+        read_file(tmp_path / "link")
+
+
+@pytest.mark.parametrize(("text", "row"), [("a,b\n1,\0\n", 2), ("a\0,b\n1,2\n", 1), ("a,b\n1,2\n\0\0\n", 3)])
+def test_a_table_with_a_nul_is_refused_by_its_row(tmp_path, text, row):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DefectmillError, match=rf"t\.csv row {row}: holds a NUL; save it as text"):
+        read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_table_of_a_million_columns_is_refused_at_once(tmp_path, end):
+    (tmp_path / "t.csv").write_text(f"{',' * 999_999}{end}1,2{end}", newline="")
+    started = time.perf_counter()
+    with pytest.raises(
+        DefectmillError, match="row 1: has 1,000,000 columns; no table of labels has over 10,000"
+    ):
+        read_table(tmp_path / "t.csv")
+    assert time.perf_counter() - started < 5
+    (tmp_path / "t.csv").write_text(f"a{end}{',' * 10_000}{end}", newline="")
+    with pytest.raises(DefectmillError, match="row 2: has more cells than the header"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_an_error_is_short_and_holds_nothing_that_steers_a_terminal():
+    told = str(DefectmillError(f"t.csv row 2: {'x' * 10_000}\x1b[31m\udce9: say\nwhich"))
+    assert len(told) < 2100
+    assert told.startswith("t.csv row 2: xxx")
+    assert told.endswith("x\\x1b[31m\\udce9: say\nwhich")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a/b"), "a/b: the disk is full: make room"),
+        (OSError(errno.EROFS, "Read-only file system", "a/b"), "a/b: the disk is read-only: choose another"),
+        (OSError(errno.ESTALE, "Stale file handle"), "the network drive is gone: mount it again"),
+        (PermissionError(errno.EACCES, "Permission denied", b"\xe9"), r"\udce9: Permission denied"),
+        (shutil.Error([("a", "b", "why")]), "[('a', 'b', 'why')]"),
+        (MemoryError(), "the memory is exhausted (no more is given): end others"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_said_in_a_line(error, told):
+    assert told in explain_failure(error)
+    assert "\n" not in explain_failure(error)
+
+
+def test_a_disk_that_fills_up_while_a_file_is_written_is_told_with_its_name(tmp_path):
+    """A limit on the size of files stands for the disk: what is written past it fails as there."""
+    (tmp_path / "a.txt").write_text("older")
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from defectmill.files import explain_failure, write_atomically
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    with write_atomically(Path({str(tmp_path / "a.txt")!r})) as part:
+        part.write_bytes(bytes(5000))
+except OSError as error:
+    sys.exit(explain_failure(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"{tmp_path / 'a.txt'}: the file grew larger than this system allows\n",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "older"
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", ".x", "-x", "a b", "a\nb", "é", "x" + "\udce9"])
+def test_a_name_that_leaves_its_folder_is_no_name(name):
+    with pytest.raises(DefectmillError, match=r"^NAME=.*: one word of letters, digits, dots, dashes"):
+        check_name(name, "NAME")
+    assert check_name("My-parts_2.x", "NAME") == "My-parts_2.x"
+
+
+def test_text_is_read_with_or_without_a_mark_and_with_the_line_ends_of_windows(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa\r\nb")
+    assert read_text(tmp_path / "a.txt") == "a\nb"
+    (tmp_path / "a.txt").write_bytes(b"ab\xe4")
+    with pytest.raises(DefectmillError, match=r"a\.txt: not UTF-8 \(.* at byte 2\): save it as UTF-8"):
+        read_text(tmp_path / "a.txt")

@@ -120,6 +120,13 @@ def test_notebook_holds_at_most_130_code_lines_and_12_a_cell(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_table_with_a_style_shows_names_as_text(path):
+    """pandas puts what a styled table holds into the page as it stands."""
+    cells = ["".join(cell["source"]) for cell in cells_of(path, "code")]
+    assert [cell for cell in cells if ".style." in cell and 'escape="html"' not in cell] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_headings_are_questions(path):
     lines = "".join("".join(cell["source"]) + "\n" for cell in cells_of(path, "markdown")).splitlines()
     headings = [line for line in lines if line.startswith("## ")]

@@ -30,6 +30,25 @@ def test_an_error_is_one_line_without_a_traceback():
     assert done.stderr == "error: no experiment 'sampel'; did you mean 'sample'?\n"
 
 
+def test_a_full_disk_is_one_line_too(tmp_path):
+    (tmp_path / "notebooks" / "experiments").mkdir(parents=True)
+    (tmp_path / "train_eval_infer.config").write_text("[mask]\nrgb_map = {(0, 0, 0): 0, (9, 9, 9): 1}\n")
+    code = f"""
+import resource, runpy, signal, sys
+from pathlib import Path
+from defectmill import files
+files.ROOT = Path({str(tmp_path)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+sys.argv[1:] = ["import-config", {str(tmp_path / "train_eval_infer.config")!r}, "--name=a"]
+runpy.run_module("defectmill", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    told = "the file grew larger than this system allows"
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}/input/a/info.json: {told}\n")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "train_eval_infer.config"]
+
+
 def test_an_unknown_command_is_refused_with_those_there_are():
     done = run("trian")
     assert done.returncode == 2

@@ -232,8 +232,9 @@ def test_infer_inspects_a_folder_from_where_make_is_called(project, first_run):
         shutil.copy(image, project / "my parts")
     (project / "my parts" / "broken.JPG").write_bytes(b"no picture")
     words = ("infer", "EXPERIMENT=fake", "IMAGES=my parts", "OUT=my findings", "FORMAT=coco,csv")
-    said = make(project, *words)
+    said = make(project, *words, succeeds=False)
     assert re.search(r"^5 pictures: \d OK, \d with defects, 1 unreadable$", said, re.MULTILINE)
+    assert "error: 1 of 5 pictures could not be read; " in said
     assert "look unlike" not in said  # they are like those of the training
     made = sorted(p.name for p in (project / "my findings").iterdir())
     assert made == ["coco", "defects.csv", "index.html", "masks", "overlays", "pictures.csv", "runs.csv"]

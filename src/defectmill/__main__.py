@@ -218,7 +218,10 @@ def _from_environment(argument: str, options: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     stop_kernels_with_this_process()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a path may be no UTF-8
     try:
         main(sys.argv[1:])
     except DefectmillError as problem:
         sys.exit(f"error: {problem}")
+    except (OSError, MemoryError) as problem:
+        sys.exit(f"error: {files.explain_failure(problem)}")

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from defectmill import files
-from defectmill.dataset_info import DatasetInfo, load_dataset_info, nearest
+from defectmill.dataset_info import DatasetInfo, load_dataset_info, nearest, read_yaml
 from defectmill.files import DefectmillError
 from defectmill.settings import (
     CropData,
@@ -209,9 +208,9 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
     if name not in list_experiments():
         raise ConfigError(f"no experiment {name!r}{nearest(name, list_experiments())}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        values = read_yaml(files.read_text(path)) or {}
+    except DefectmillError as error:
+        raise ConfigError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds {type(values).__name__}, not settings")
     file_keys = set(values)
@@ -224,7 +223,7 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
     if not isinstance(values.get("dataset"), str):
         raise ConfigError(f"{path}: setting 'dataset' = {values.get('dataset')!r}: not the name of a dataset")
     try:
-        info = load_dataset_info(values["dataset"])
+        info = load_dataset_info(files.check_name(values["dataset"], "setting 'dataset'"))
         return Experiment.model_validate({**values, "name": name, "info": info})
     except ValidationError as error:
         raise ConfigError(f"{path}: {'; '.join(map(_explain, error.errors()))}") from error

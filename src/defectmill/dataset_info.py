@@ -5,6 +5,7 @@ The built-in ones are the YAML files in dataset_infos/.
 
 import difflib
 import re
+import warnings
 from codecs import BOM_UTF8
 from collections.abc import Iterable
 from functools import cache
@@ -12,14 +13,16 @@ from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from defectmill import files
-from defectmill.files import SUFFIXES, DefectmillError
+from defectmill.files import SUFFIXES, DefectmillError, end_after
 
 ALL_CLASSES, BACKGROUND = "all classes", "background"  # rows of tables beside the classes
 LISTED = 30  # names in a message
+PATIENCE = 20  # seconds for a pattern and all names of a dataset
 TEXTS = (".json", ".xml", ".txt", ".csv")  # they stand beside images, and are none
 
 _Part = Annotated[int, Field(ge=0, le=255)]
@@ -41,7 +44,9 @@ class DefectClass(BaseModel):
     @property
     def title(self) -> str:
         """Id and name, or the name alone where it tells the id."""
-        return self.name if self.name.endswith(f" {self.id}") else f"{self.id} {self.name}"
+        # Matplotlib hides what begins with "_".
+        is_told = self.name.endswith(f" {self.id}") and not self.name.startswith("_")
+        return self.name if is_told else f"{self.id} {self.name}"
 
 
 class Published(BaseModel):
@@ -105,8 +110,8 @@ class DatasetInfo(BaseModel):
         names, reserved = [c.name for c in classes], (ALL_CLASSES, BACKGROUND)
         if len({*names, *reserved}) < len(names) + len(reserved):
             raise ValueError(f"class names must differ, and not be {reserved}: {names}")
-        if odd := [name for name in names if not (name.strip() and name.isprintable())]:
-            raise ValueError(f"a class name is a line of letters: {odd}")
+        if odd := [name for name in names if not (name.strip() and name.isprintable() and len(name) <= 200)]:
+            raise ValueError(f"a class name is a line of letters, 200 at most: {odd}")
         values = [c.id if c.value is None else c.value for c in classes]
         if len(set(values)) < len(values):
             raise ValueError(f"values (else the ids) of the classes must differ: {values}")
@@ -118,13 +123,35 @@ class DatasetInfo(BaseModel):
     @field_validator("group_pattern")
     @classmethod
     def _pattern_has_one_group(cls, pattern: str) -> str:
+        if len(pattern) > 500:
+            raise ValueError(f"group_pattern {pattern!r:.60} is too long: {len(pattern)} letters, 500 may be")
         try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
+            with warnings.catch_warnings(action="ignore"):  # of what later versions may read otherwise
+                groups = re.compile(pattern).groups
+        except (re.error, RecursionError, OverflowError) as error:
             raise ValueError(f"group_pattern {pattern!r}: {error}") from error
         if pattern and groups != 1:
             raise ValueError(f"group_pattern {pattern!r} needs one capture group (...), and has {groups}")
         return pattern
+
+    def tell_parts(self, names: pd.Series) -> pd.Series:
+        """Tell the part of each file name by `group_pattern`: text, or a whole number with `group_gap`.
+
+        Returns:
+            By the index of `names`; names that tell none are left out.
+        Raises:
+            DefectmillError: a part that is no number, where one is wanted, or a pattern that takes for ever.
+        """
+        if not self.group_pattern:
+            return names[:0]
+        with end_after(PATIENCE, f"group_pattern {self.group_pattern!r} takes for ever, mend it"):
+            parts = names.str.extract(self.group_pattern, expand=False).dropna()
+        if not self.group_gap:
+            return parts
+        if not (fits := parts.str.fullmatch("[0-9]{1,18}")).all():
+            offence = f"group_pattern tells {parts[~fits].iloc[0]!r} of {names[parts[~fits].index[0]]}"
+            raise DefectmillError(f"{offence}, which is no number, as group_gap wants")
+        return parts.astype("int64")
 
     @property
     def n_classes(self) -> int:
@@ -197,6 +224,44 @@ def _explain(offence: Any) -> str:
     if isinstance(offence["input"], dict | bytes):  # all of it
         return f"{place}: {offence['msg']}".removeprefix(": ")
     return f"{place} = {offence['input']!r}: {offence['msg']}".removeprefix(" = ")
+
+
+def read_yaml(text: str | bytes, as_text: bool = False) -> Any:
+    """Read YAML: plain values, each written where it stands.
+
+    Args:
+        as_text: all values are text: YAML takes a class called "no" for a truth value.
+    Raises:
+        DefectmillError: not YAML, an alias (a few lines of them mean gigabytes), a tag of a program's, a
+            value that is none, such as the date 2020-13-45, or brackets in brackets without end.
+    """
+    try:
+        return yaml.load(text, Loader=_TextLoader if as_text else _ValueLoader)
+    except RecursionError as error:
+        raise DefectmillError("not YAML: brackets in brackets without end") from error
+    except Exception as error:  # its makers of dates and numbers raise nearly anything
+        raise DefectmillError(f"not YAML: {' '.join(str(error).split())}") from error
+
+
+class _ValueLoader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"an alias, *{self.peek_event().anchor}: write the value itself")
+        return super().compose_node(parent, index)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        number = super().construct_yaml_int(node)
+        if abs(number) > 1 << 63:
+            raise yaml.YAMLError("a number too large")
+        return number
+
+
+_ValueLoader.add_constructor("tag:yaml.org,2002:int", _ValueLoader.construct_yaml_int)
+
+
+class _TextLoader(_ValueLoader, yaml.BaseLoader):
+    yaml_constructors = yaml.BaseLoader.yaml_constructors
+    yaml_implicit_resolvers = yaml.BaseLoader.yaml_implicit_resolvers
 
 
 def explain_missing(name: str, image_ids: Iterable[str], home: Path) -> str:

@@ -3,21 +3,30 @@
 Only this module knows that OpenCV orders colours blue-green-red and sizes (width, height).
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from defectmill.dataset_info import Colour
-from defectmill.files import SUFFIXES, DefectmillError
+from defectmill.files import SUFFIXES, DefectmillError, check_file, is_text, read_file
 
 BLACK: Colour = (0, 0, 0)  # background in a colour mask
 COPY_MARK = "__"  # in the name of an augmented copy
 DEPTHS = (8, 10, 12, 14, 16)  # bits a channel that cameras give, in files of 16
+LARGEST = "DEFECTMILL_MEGAPIXELS"  # environment: images of more are refused before they are decoded
+# Of Pillow's, those that start no other program and open no other file.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+Image.MAX_IMAGE_PIXELS = None  # `open_picture` has its own bound
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damage that it reads past
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors are told in one line
 
 
 class ImageError(DefectmillError):
@@ -27,11 +36,15 @@ class ImageError(DefectmillError):
 def list_images(folder: Path, missing_ok: bool = False) -> list[str]:
     """List the image ids (file names) of a folder, sorted; hidden files and sub-folders are none.
 
-    ImageError where there is no such folder; with `missing_ok` it counts as an empty one.
+    ImageError where there is no such folder, which with `missing_ok` counts as an empty one, or a name that
+    is no line of text.
     """
     if not (folder.is_dir() or missing_ok):
         raise ImageError(f"{folder}: no such folder")
-    return sorted(p.name for p in folder.glob("*") if _is_image(p))
+    names = sorted(p.name for p in folder.glob("*") if _is_image(p))
+    if odd := [name for name in names if not is_text(name)]:
+        raise ImageError(f"{folder}: {odd[0]!a} is no line of text in UTF-8; rename that file")
+    return names
 
 
 def require_images(folder: Path) -> list[str]:
@@ -58,20 +71,6 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def name_masks(image_ids: Iterable[str]) -> dict[str, str]:
-    """Name the mask of each image, without suffix: its stem, or its whole id where two share one.
-
-    Names that differ in their case alone count as one: some file systems cannot tell them apart.
-    """
-    names = {image_id: Path(image_id).stem for image_id in image_ids}
-    shared = list(names)
-    while shared:
-        uses = Counter(name.casefold() for name in names.values())
-        shared = [i for i, name in names.items() if name != i and uses[name.casefold()] > 1]
-        names.update({i: i for i in shared})
-    return names
-
-
 def copy_name(transform: str, image_id: str) -> str:
     """Name an augmented copy of an image, so that it stays with its original in one group."""
     return f"{transform}{COPY_MARK}{image_id}.png"
@@ -85,8 +84,8 @@ def original_of(image_id: str) -> str:
 def read_image(path: Path, channels: int = 1, bits: int = 0) -> np.ndarray:
     """Read an image by its content, whatever its suffix says, with its pixels as they are stored.
 
-    An orientation tag (EXIF) is not applied: masks are drawn on stored pixels. A file of 16 bits a channel
-    is brought to 8 by dropping the lowest of the `bits` that its camera gives.
+    An orientation tag (EXIF) is not applied: masks are drawn on stored pixels. Of 16 bits a channel the
+    lowest of the `bits` that the camera gives are dropped, down to 8.
 
     Args:
         channels: 1 for grey, 3 for red-green-blue.
@@ -94,14 +93,10 @@ def read_image(path: Path, channels: int = 1, bits: int = 0) -> np.ndarray:
     Returns:
         (H, W, channels) uint8.
     Raises:
-        ImageError: the file is missing, no image, cut short, of over 2^30 pixels, of fractional numbers
-            outside 0..1, or brighter than `bits` allow.
+        ImageError: no file, no image, cut short, too large, fractions outside 0..1, too bright for `bits`.
     """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened ({error.strerror})") from error
-    return decode_image(data, path, channels, bits)
+    with _located(path):
+        return decode_image(np.frombuffer(read_file(path), np.uint8), path, channels, bits)
 
 
 def decode_image(data: np.ndarray, path: Path, channels: int = 1, bits: int = 0) -> np.ndarray:
@@ -123,14 +118,18 @@ def read_depth(data: np.ndarray, path: Path) -> int:
 
 
 def _decode(data: np.ndarray, path: Path, flag: int) -> np.ndarray:
+    held, is_tiff = data.tobytes(), bytes(data[:2]) in (b"II", b"MM")
+    with _located(path, held) if is_tiff else open_picture(path, held):
+        if is_tiff:  # OpenCV reads more of them than Pillow, such as those of three floats
+            _refuse_large(path, *_read_tiff_shape(held))
     try:
         image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
-        if image is None and flag & cv2.IMREAD_COLOR and bytes(data[:2]) in (b"II", b"MM"):
-            # OpenCV reads a TIFF of grey floats as grey alone.
+        if image is None and flag & cv2.IMREAD_COLOR and is_tiff:  # of grey floats, read as grey alone
             grey = cv2.imdecode(data, flag & ~cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
             image = None if grey is None else cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    except cv2.error as error:  # too many pixels
-        raise ImageError(f"{path}: not a readable image ({error.err})") from error
+    except cv2.error as error:
+        why = " ".join(error.err.replace(">", " ").split())
+        raise ImageError(f"{path}: not a readable image ({why})") from error
     if image is None:
         raise ImageError(f"{path}: not a readable image ({data.size} bytes)")
     return image
@@ -156,23 +155,65 @@ def _to_8_bits(image: np.ndarray, path: Path, bits: int) -> np.ndarray:
     return (image >> ((bits or needed) - 8)).astype(np.uint8)
 
 
+def most_megapixels() -> float:
+    """How many millions of pixels an image may have: 100, or what the environment says."""
+    try:
+        return float(os.environ.get(LARGEST, "100"))
+    except ValueError as error:
+        raise ImageError(f"{LARGEST}={os.environ[LARGEST]}: how many millions of pixels?") from error
+
+
+@contextmanager
+def open_picture(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """Open an image by Pillow, whose header alone is read until the block asks for more.
+
+    Args:
+        data: the bytes of the file, where they were read; `path` is for errors then.
+    Raises:
+        ImageError: no image, a damaged one (in the block, too), or one of more than `most_megapixels`.
+    """
+    with _located(path, data), Image.open(path if data is None else BytesIO(data), formats=FORMATS) as image:
+        _refuse_large(path, image.height, image.width)
+        yield image
+
+
+@contextmanager
+def _located(path: Path, data: bytes | None = None) -> Iterator[None]:
+    try:
+        size = check_file(path).stat().st_size if data is None else len(data)
+        yield
+    except DefectmillError as error:
+        raise ImageError(str(error)) from error
+    except Exception as error:  # Pillow raises nearly anything of damaged files
+        why = f"{size} bytes" if isinstance(error, UnidentifiedImageError) else error or type(error).__name__
+        raise ImageError(f"{path}: not a readable image ({why})") from error
+
+
+def _refuse_large(path: Path, height: int, width: int) -> None:
+    if (millions := height * width / 1e6) > most_megapixels():
+        told = f"has {height} x {width} = {millions:,.1f} million pixels"
+        raise ImageError(f"{path}: {told}: make it smaller, or set {LARGEST}, which is {most_megapixels():g}")
+
+
+def _read_tiff_shape(data: bytes) -> tuple[int, int]:
+    """Read (height, width), tags 257 and 256 of the first directory (TIFF 6.0); 0 where there is none."""
+    tags, file = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8]), BytesIO(data)  # 43: BigTIFF
+    file.seek(tags.next)
+    tags.load(file)
+    return int(tags.get(257, 0)), int(tags.get(256, 0))
+
+
 def read_shape(path: Path) -> tuple[int, int]:
-    """Read an image's (height, width) from its header alone; ImageError where there is no image."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not a readable image ({error})") from error
+    """Read an image's (height, width) from its header alone."""
+    with open_picture(path) as image:
+        return image.height, image.width
 
 
-def read_orientation(path: Path | BinaryIO) -> int:
+def read_orientation(path: Path, data: bytes | None = None) -> int:
     """Read an image's orientation tag (EXIF): 1 as stored, 2 to 8 mirrored or turned, 5 to 8 onto a side."""
-    try:
-        with Image.open(path) as image:
-            tag = image.getexif().get(ExifTags.Base.Orientation, 1)
-            return tag if tag in range(2, 9) else 1
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not a readable image ({error})") from error
+    with open_picture(path, data) as image:
+        tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return tag if tag in range(2, 9) else 1
 
 
 def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -249,29 +290,6 @@ def overlay(
         tinted[inside] += opacity * (np.array(colour) - tinted[inside])
         tinted[inside & ~inner] = colour
     return tinted.round().astype(np.uint8)
-
-
-def masks_from_colours(picture: np.ndarray, colours: Sequence[Colour]) -> tuple[np.ndarray, int]:
-    """Read a colour mask; a colour off the palette counts as the nearest one on it.
-
-    Args:
-        picture: (H, W, 3) uint8 red-green-blue.
-        colours: of the classes, in the order of the channels; background is black.
-    Returns:
-        (H, W, C) uint8 in {0, 1}, and how many pixels were off the palette.
-    Raises:
-        ImageError: two classes of one colour, or one as black as the background.
-    """
-    palette = np.array([BLACK, *colours], np.int32)
-    if len(np.unique(palette, axis=0)) < len(palette):
-        raise ImageError(f"colours {list(colours)} are not all different and not black")
-    packed = picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
-    found, place = np.unique(packed, return_inverse=True)
-    shades = np.stack([found >> 16, (found >> 8) & 255, found & 255], axis=1)
-    distance = ((shades[:, None] - palette) ** 2).sum(axis=2)
-    nearest = distance.argmin(axis=1)[place].reshape(picture.shape[:2])
-    n_off = int((distance.min(axis=1) > 0)[place].sum())
-    return (nearest[..., None] == np.arange(1, len(palette))).astype(np.uint8), n_off
 
 
 def colours_from_masks(masks: np.ndarray, colours: Sequence[Colour]) -> np.ndarray:

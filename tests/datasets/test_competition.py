@@ -137,3 +137,11 @@ def test_a_group_pattern_that_does_not_fit_is_told(root):
     write_competition(pictures, info, root / "input" / "fake")
     notes = json.loads((root / "input" / "fake" / "dataset.json").read_text())["notes"]
     assert notes[-1].endswith("; group_pattern fits 5 of 6 file names, not 0.png")
+
+
+@pytest.mark.parametrize("image_id", ["../a.png", "/a.png", "a/b.png", "a\nb.png", "a\udce9.png"])
+def test_an_image_id_that_leaves_the_folder_is_refused(root, image_id):
+    pictures = [Picture(image_id, IMAGE, DEFECT, "train")]
+    with pytest.raises(DatasetError, match="is no name of a file, or no text in UTF-8; rename it"):
+        write_competition(pictures, make_info("fake"), root / "input" / "fake")
+    assert not list((root / "input").rglob("*.png"))

@@ -14,6 +14,7 @@ import pytest
 
 from defectmill.datasets.competition import DatasetError
 from defectmill.datasets.download import check_token, download, unpack
+from defectmill.files import DefectmillError
 
 SLUG = "severstal-steel-defect-detection"
 
@@ -160,3 +161,62 @@ def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match="unpacks to"):
         unpack(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("member", ["a\nb.txt", "a\x1b[31m.txt", "a\u2028.txt"])
+def test_a_member_that_no_file_can_be_called_by_is_refused(tmp_path, member):
+    with pytest.raises(DatasetError, match="has no name that a file can have") as error:
+        unpack(make_zip(tmp_path, {member: b"1"}), tmp_path / "out")
+    assert str(error.value).isprintable()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_member_without_a_name_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"member '\.' would be written outside its folder"):
+        unpack(make_zip(tmp_path, {".": b"1", "b": b"2"}), tmp_path / "out")
+
+
+def test_members_that_differ_in_the_case_of_letters_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"'b/A\.PNG' is there twice, as 'b/a\.png': the case of letters"):
+        unpack(make_zip(tmp_path, {"b/a.png": b"1", "b/A.PNG": b"2"}), tmp_path / "out")
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"files\.zip: cannot be unpacked: .*out/a"):
+        unpack(make_zip(tmp_path, {"a": b"1", "a/b": b"2"}), tmp_path / "out")
+
+
+def test_an_encrypted_member_is_refused(tmp_path):
+    archive = make_zip(tmp_path, {"train.csv": b"x" * 1000})
+    data = bytearray(archive.read_bytes())
+    for place in (6, data.index(b"PK\x01\x02") + 8):  # the flags, in both headers
+        data[place] |= 1
+    archive.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"'train\.csv' is encrypted: unpack it with its password first"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_is_unknown_is_refused(tmp_path):
+    archive = make_zip(tmp_path, {"train.csv": b"x" * 1000})
+    data = bytearray(archive.read_bytes())
+    for place in (8, data.index(b"PK\x01\x02") + 10):
+        data[place] = 77
+    archive.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"not a whole zip file .*compression method"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_a_bomb_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    archive = make_zip(tmp_path, {"train.csv": bytes(1_000_000)})
+    unpack(archive, tmp_path / "small")  # of 1 MB: whatever its share
+    monkeypatch.setattr("defectmill.datasets.download.BOMB", 900_000)
+    with pytest.raises(DatasetError, match=r"says it unpacks to 0\.0 GB, over 200 times its size"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_is_no_zip(tmp_path):
+    os.mkfifo(tmp_path / "files.zip")
+    with pytest.raises(DefectmillError, match=r"files\.zip: cannot be read \(it is a pipe or device\)"):
+        unpack(tmp_path / "files.zip", tmp_path / "out")

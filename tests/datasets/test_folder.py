@@ -1,6 +1,7 @@
 """Images and masks in folders, drawn by hand: pairs, colours, grey masks, rims, and MVTec's layout."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from defectmill.datasets.folder import (
     IGNORED,
     REFUSED,
     UNMASKED,
+    _name_uniquely,
     pair_files,
     read_raw,
 )
@@ -256,3 +258,8 @@ def test_a_folder_of_images_beside_ground_truth_is_not_mvtecs(tmp_path):
     write_image(tmp_path / "ground_truth" / info.class_names[0] / "a.png", mask)
     (picture,) = read_raw(tmp_path, info)
     assert picture.masks.sum() == 18
+
+
+def test_ids_of_images_in_a_folder_at_the_top_of_a_disk_name_files():
+    paths = [Path("/raw/a.png"), Path("/raw/x/A.png"), Path("/raw/b.png")]
+    assert [*_name_uniquely(paths).values()] == ["raw_a.png", "raw_x_A.png", "b.png"]

@@ -116,3 +116,9 @@ def test_raw_may_begin_at_home_hold_a_colon_or_an_empty_part(own, monkeypatch):
         prepare("mine", given)
     moved = Path(raw).rename(Path(raw).with_name("r:a w"))
     prepare("mine", str(moved))
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a/b", ""])
+def test_a_name_that_leaves_input_is_refused(root, name):
+    with pytest.raises(DefectmillError, match=r"^DATASET=.*: one word of letters"):
+        prepare(name, str(root))

@@ -1,6 +1,7 @@
 """Severstal's adapter, on small copies of what Kaggle ships, drawn by hand."""
 
 import json
+import os
 import shutil
 import zipfile
 
@@ -13,7 +14,8 @@ from defectmill.datasets.competition import DatasetError
 from defectmill.datasets.prepare import prepare
 from defectmill.datasets.severstal import copy_raw
 from defectmill.images import write_image
-from defectmill.labels import LabelError, read_csv, read_labels
+from defectmill.labels import LabelError, make_label_table, read_csv, read_labels
+from defectmill.submission import asked_images, write_submission
 
 INFO = builtin_datasets()["severstal"]
 HEADER = "ImageId,ClassId,EncodedPixels"
@@ -132,11 +134,32 @@ def test_train_csv_of_another_competition_is_refused(tmp_path, lines, error, mes
     assert not (tmp_path / "input" / "severstal").exists()
 
 
+@pytest.mark.parametrize("layout", ["2019", "current"])
+def test_without_a_sample_all_test_images_are_asked_for(tmp_path, layout):
+    source = make_raw(tmp_path, layout)
+    (source / "sample_submission.csv").unlink()
+    folder = copied(source)
+    assert not (folder / "sample_submission.csv").exists()
+    assert "no sample_submission.csv: all of test_images are asked for" in read_info(folder)["notes"][1]
+    assert asked_images(folder / "sample_submission.csv") == ["t.jpg"]
+    empty = make_label_table([("t.jpg", class_id, "") for class_id in (1, 2, 3, 4)])
+    write_submission(empty, tmp_path / "s.csv", folder / "sample_submission.csv")
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 5
+
+
+def test_links_to_folders_are_not_followed_and_pipes_not_waited_for(tmp_path):
+    source = make_raw(tmp_path)
+    (source / "train_images" / "up").symlink_to(source, target_is_directory=True)
+    os.mkfifo(source / "train_images" / "c.jpg")
+    (source / "train_images" / "d.jpg").symlink_to("/dev/zero")
+    folder = copied(source)
+    assert sorted(p.name for p in (folder / "train_images").iterdir()) == ["a.jpg", "b.jpg"]
+
+
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
         ("train.csv", r"raw: no train\.csv; it holds sample_submission\.csv, test_images, train"),
-        ("sample_submission.csv", r"no sample_submission\.csv"),
         ("train_images", r"train_images: no images there, nor in train_images\.zip"),
         ("test_images", r"test_images: no images there"),
     ],

@@ -41,6 +41,14 @@ class Page(HTMLParser):
         return [t for t, _ in self.tags].count(tag)
 
 
+def test_what_a_notebook_shows_is_text_and_no_formula():
+    rows = {EVIL: [{"value": 0.5, "low": 0.4, "high": 0.6}], "$x$": [{"value": 0.5, "low": 0.4, "high": 0.6}]}
+    page = Page(report.show("values", columns=["score"], rows=rows).data)
+    assert page.count("script") == 0
+    assert "<script>x.png" in page.text
+    assert page.tags[0] == ("div", {"class": "tex2jax_ignore"})
+
+
 @pytest.fixture
 def run(root):
     (root / "notebooks" / "experiments" / "fake.yml").write_text("dataset: fake\nabout: 1 < 2\n")

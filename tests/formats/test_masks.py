@@ -18,10 +18,12 @@ from defectmill.formats.masks import (
     read_masks,
     survey_masks,
 )
+from defectmill.formats.masks.pixels import masks_from_colours
 from defectmill.formats.shapes import FormatError
+from defectmill.images import ImageError, colours_from_masks
 
 SHAPE = (12, 20)
-COLOURS = [(255, 0, 0), (0, 255, 0)]
+COLOURS = [(255, 0, 0), (0, 255, 0), (255, 255, 0)]
 
 
 def make_info(n_classes: int = 2, **more) -> DatasetInfo:
@@ -375,3 +377,32 @@ def test_one_inverted_mask_among_others_is_named(tmp_path):
     ):
         read(make_info(1), good, bad, clean)
     assert [a for _, a, _ in read(make_info(1, masks="binary"), good, bad)] == [[42], [198]]
+
+
+def test_a_colour_mask_gives_one_channel_a_colour():
+    picture = np.zeros((2, 3, 3), np.uint8)
+    picture[0, 0], picture[0, 2], picture[1, 1] = COLOURS
+    masks, n_off = masks_from_colours(picture, COLOURS)
+    assert (masks.shape, masks.dtype, n_off) == ((2, 3, 3), np.uint8, 0)
+    assert [np.argwhere(masks[..., c]).tolist() for c in range(3)] == [[[0, 0]], [[0, 2]], [[1, 1]]]
+
+
+def test_colour_masks_round_trip():
+    chosen = np.random.default_rng(0).integers(0, 4, (7, 11))
+    masks = (chosen[..., None] == [1, 2, 3]).astype(np.uint8)
+    again, n_off = masks_from_colours(colours_from_masks(masks, COLOURS), COLOURS)
+    np.testing.assert_array_equal(again, masks)
+    assert n_off == 0
+
+
+def test_a_colour_off_the_palette_is_the_nearest_and_counted():
+    picture = np.array([[(130, 0, 0), (120, 0, 0), (255, 0, 1), (0, 0, 255)]], np.uint8)
+    masks, n_off = masks_from_colours(picture, COLOURS)
+    assert masks[0].tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert n_off == 4
+
+
+@pytest.mark.parametrize("colours", [[(1, 2, 3), (1, 2, 3)], [(9, 9, 9), (0, 0, 0)]])
+def test_colours_that_cannot_be_told_apart_are_refused(colours):
+    with pytest.raises(ImageError, match="not all different and not black"):
+        masks_from_colours(np.zeros((2, 3, 3), np.uint8), colours)

@@ -1,5 +1,6 @@
 """YOLO's segmentation labels in the layouts that tools write, drawn by hand."""
 
+import os
 import re
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def refuse(raw: Path, message: str):
 
 
 def test_line_is_an_instance_and_coordinates_are_shares(tmp_path):
-    lines = f"1 {BOX}\n\n0 0 0 0.25 0 0.25 0.25 0 0.25\n1 0.75 0 1 0 1 0.25 0.75 0.25\n"
+    lines = f"1 {BOX}\n\n0 0 0 0.25 0 0.25 0.25 0 0.25\n1 0.75 0 1 0 1 0.25 0.75 0.25 0.75 0\n"
     add(tmp_path, "images/a.png", "labels/a.txt", lines)
     source = find(tmp_path)
     assert (source.format, source.classes) == ("yolo", ("class 0", "class 1"))
@@ -132,6 +133,24 @@ def test_images_of_a_split_without_labels_were_annotated_by_nobody(tmp_path):
     assert (b.masks, b.issues) == (None, {CLEAN: 0, UNLABELLED: 1, UPRIGHT: 0})
 
 
+def test_outlines_of_four_corners_throughout_may_be_oriented_boxes(tmp_path):
+    add(tmp_path, "images/a.png", "labels/a.txt", f"0 {BOX}\n0 {BOX}\n")
+    note = (
+        "all 2 outlines have four corners: are they oriented boxes? then the masks are boxes too, larger than"
+    )
+    assert find(tmp_path).notes[-1].startswith(note)
+    np.testing.assert_array_equal(read(tmp_path)[0].masks["class 0"], BOX_MASK)
+    add(tmp_path, "images/b.png", "labels/b.txt", "0 0 0 0.25 0 0.25 0.25\n")
+    assert len(find(tmp_path).notes) == 1
+
+
+def test_a_pipe_among_the_label_files_is_not_waited_for(tmp_path):
+    add(tmp_path, "images/a.png", "labels/a.txt", f"0 {BOX}\n")
+    for name in ("labels/0.txt", "classes.txt", "data.yaml"):
+        os.mkfifo(tmp_path / name)
+    assert len(read(tmp_path)) == 1
+
+
 def test_images_elsewhere_and_hidden_files_are_not_read(tmp_path):
     add(tmp_path, "images/a.png", "labels/a.txt", f"0 {BOX}")
     add(tmp_path, "images/._a.png", "labels/._a.txt", "x")
@@ -205,7 +224,7 @@ def test_label_file_that_is_no_text_is_refused(tmp_path):
     add(tmp_path, "images/a.png", "labels/a.txt")
     (tmp_path / "labels" / "a.txt").write_bytes(b"0 0.1 \xff")
     (tmp_path / "data.yaml").write_text("names: [crack]")
-    refuse(tmp_path, "a.txt: not a text file in UTF-8: invalid start byte at byte 6")
+    refuse(tmp_path, "a.txt: not UTF-8 (invalid start byte at byte 6)")
 
 
 @pytest.mark.parametrize(

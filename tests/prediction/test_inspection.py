@@ -11,7 +11,8 @@ import pytest
 
 from defectmill import files
 from defectmill.config import ConfigError, load_experiment
-from defectmill.images import masks_from_colours, read_image, write_image
+from defectmill.formats.masks.pixels import masks_from_colours
+from defectmill.images import read_image, write_image
 from defectmill.labels import read_labels
 from defectmill.prediction import inspection
 from defectmill.prediction.inspection import (

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.images import list_images, masks_from_colours, read_image
+from defectmill.formats.masks.pixels import masks_from_colours
+from defectmill.images import list_images, read_image
 from defectmill.labels import LabelError, make_label_table
 from defectmill.prediction.postprocess import (
     ClassThreshold,

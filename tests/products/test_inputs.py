@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -212,3 +213,20 @@ def test_a_link_that_leads_nowhere_is_no_file_and_a_raw_folder_may_hold_a_colon(
     assert inputs.is_made_from(folder, f"{raw}/")
     note = inputs.scan_raw(str(raw.rename(raw.with_name("a:b"))), {})
     assert [sorted(files)[0] for files in note] == ["images/0.png"]
+
+
+def test_links_that_lead_back_are_not_followed_and_pipes_not_waited_for(tmp_path):
+    raw = tmp_path / "raw"
+    (raw / "a").mkdir(parents=True)
+    (raw / "b").mkdir()
+    (raw / "a" / "one.txt").write_text("1")
+    for link, target in (("a/up", raw), ("a/top", "/"), ("a/b", raw / "b"), ("b/a", raw / "a")):
+        (raw / link).symlink_to(target, target_is_directory=True)
+    os.mkfifo(raw / "pipe")
+    assert sorted(inputs.scan(raw, {})) == ["a/one.txt", "b/a/one.txt"]
+    assert inputs.scan(raw / "pipe", {}) == {}
+
+
+def test_a_name_that_is_no_text_counts_as_its_bytes(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9")).write_text("1")
+    assert inputs.sum_up(inputs.scan(tmp_path, {})).startswith("1 files, sha256 ")

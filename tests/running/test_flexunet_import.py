@@ -1,10 +1,13 @@
 """FlexUNet's configuration files, translated and called out."""
 
+import time
+
 import pytest
 import yaml
 
 from defectmill.config import ConfigError, load_experiment
 from defectmill.dataset_info import builtin_datasets
+from defectmill.files import DefectmillError
 from defectmill.running.flexunet_import import compare_readme, import_config, read_literal_ini, translate
 
 TILE = """\
@@ -79,7 +82,21 @@ def test_code_is_never_run(config_file, tmp_path):
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [("epochs 100", "epochs 100"), ("epochs = 100\nepochs = 50", "epochs"), ("epochs = ten", "ten")],
+    [
+        ("epochs 100", "epochs 100"),
+        ("epochs = 100\nepochs = 50", "epochs"),
+        ("epochs = ten", "ten"),
+        ("epochs = {[]: 1}", "not a Python literal"),
+        ("epochs = " + "(" * 3000, "not a Python literal"),
+        ("epochs = " + "-" * 5000 + "1", "not a Python literal"),
+        ("epochs = {1, 2}", "lists or dicts of them are read"),
+        ("epochs = [b'1']", "lists or dicts of them are read"),
+        ("epochs = 1e400", "numbers below"),
+        ("epochs = 1j", "lists or dicts of them are read"),
+        ("epochs = ...", "lists or dicts of them are read"),
+        ("epochs = " + "9" * 5000, "not a Python literal"),
+        ("epochs = \0", "not a Python literal"),
+    ],
 )
 def test_broken_line_is_named(config_file, wrong, said):
     with pytest.raises(ConfigError, match=said):
@@ -87,7 +104,7 @@ def test_broken_line_is_named(config_file, wrong, said):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"no\.config: cannot be read"):
+    with pytest.raises(ConfigError, match=r"no\.config: no such file"):
         read_literal_ini(tmp_path / "no.config")
 
 
@@ -176,6 +193,15 @@ def test_every_key_has_a_fate_and_a_typo_is_called_out(config_file):
         ("(9,9)", "(9,7)", r"\(9, 7\): kernels and dilations here are square"),
         ("(0,255,255):5", "(0,255,255):6", "classes count from 1"),
         ("rgb_map", "rgbmap", "rgb_map = None: no colours"),
+        ('["dice_coef_multiclass"]', "True", "metric True has no equivalent"),
+        ('["dice_coef_multiclass"]', "[[]]", r"metric \[\] has no equivalent"),
+        ('"categorical_crossentropy"', "{'a': [1]}", r"loss \{'a': \[1\]\} has no equivalent"),
+        ("(9,9)", "()", r"\(\): kernels and dilations here are square"),
+        ("(9,9)", "([9],9)", r"\(\[9\], 9\): kernels and dilations here are square"),
+        ("(0,0,0):0", "0:0", "black is 0 and classes count from 1"),
+        ("(0,0,0):0", "(0,0,0):'0'", "black is 0 and classes count from 1"),
+        ("(0,0,0):0", "(0,0,0):False", "black is 0 and classes count from 1"),
+        ("(0,0,255):1", "(0,0,255):[1]", "black is 0 and classes count from 1"),
     ],
 )
 def test_what_has_no_equivalent_is_refused(config_file, old, new, said):
@@ -219,3 +245,39 @@ def test_no_experiment_is_left_where_a_value_does_not_fit(root, config_file):
     with pytest.raises(ConfigError, match=r"model\.levels"):
         import_config(config_file(TILE.replace("num_layers     = 7", "num_layers = 70")))
     assert not list((root / "notebooks" / "experiments").iterdir())
+
+
+@pytest.mark.parametrize("colour", ["(256,0,0)", "(-1,0,0)", "(1,2)", "(1,2,3,4)", "('a',2,3)", "(1,2,(3,))"])
+def test_a_colour_that_is_none_is_refused_and_nothing_is_left(root, config_file, colour):
+    with pytest.raises(ConfigError, match=r"\[mask\] rgb_map has .* whole numbers from 0 to 255"):
+        import_config(config_file(TILE.replace("(0,255,255)", colour)), "mine")
+    assert not [*root.rglob("*.yml"), *root.rglob("*.json")]
+
+
+def test_a_value_of_another_kind_is_refused_and_nothing_is_left(root, config_file):
+    text = TILE.replace("(0,255,255)", "(9,8,7)").replace("epochs = 100", "epochs = {'a': (1, None)}")
+    with pytest.raises(ConfigError, match=r"training\.epochs"):
+        import_config(config_file(text), "mine")
+    assert not [*root.rglob("*.yml"), *root.rglob("*.json")]
+
+
+def test_a_description_that_is_there_is_kept(root, config_file):
+    described = root / "input" / "mine" / "info.json"
+    import_config(config_file(TILE.replace("(0,255,255)", "(9,8,7)")), "mine")
+    own = described.read_text().replace("class 1", "dent")
+    described.write_text(own)
+    (root / "notebooks" / "experiments" / "mine.yml").unlink()
+    import_config(config_file(TILE.replace("(0,255,255)", "(9,8,6)")), "mine")
+    assert described.read_text() == own
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "a b"])
+def test_a_name_that_leaves_the_folder_is_refused(root, config_file, name):
+    with pytest.raises(DefectmillError, match=r"EXPERIMENT=.*: one word of letters"):
+        import_config(config_file(), name)
+
+
+def test_a_readme_of_empty_lines_is_read_at_once(config_file):
+    started = time.perf_counter()
+    assert compare_readme(read_literal_ini(config_file()), "\n" * 300_000 + " " * 300_000) == []
+    assert time.perf_counter() - started < 5

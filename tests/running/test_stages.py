@@ -1,9 +1,11 @@
 """Words of SET, settings of each stage that change only where it would, what make infer does around 06."""
 
+import os
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import defectmill
@@ -11,6 +13,7 @@ from defectmill.__main__ import main
 from defectmill.config import ConfigError, load_experiment
 from defectmill.files import DefectmillError
 from defectmill.images import write_image
+from defectmill.products import stored
 from defectmill.products.manifest import note_predictions
 from defectmill.running import stages
 from defectmill.running.stages import parse_overrides, write_stage_settings
@@ -206,3 +209,40 @@ def test_a_folder_of_which_nothing_can_be_read_is_an_error_that_says_where_the_r
     assert (
         "a.png,unreadable,not a readable image (2 bytes)" in (root / "place/found/pictures.csv").read_text()
     )
+
+
+def test_pictures_that_cannot_be_read_lose_no_other_and_the_exit_status_tells(asked, root, capsys):
+    parts = root / "parts"
+    write_picture(parts / "a.png")
+    write_picture(parts / "inner" / "b.png")
+    os.mkfifo(parts / "pipe.png")
+    (parts / "device.png").symlink_to("/dev/zero")
+    (parts / "gone.png").symlink_to(parts / "nothing")
+    (parts / "torn.jpg").write_bytes(b"\xff\xd8\xff")
+    (parts / "line\nbreak.png").write_bytes(b"no")
+    Path(os.fsdecode(os.fsencode(parts) + b"/\xe9.png")).write_bytes(b"no")
+    found = root / "place" / "found"
+    with pytest.raises(DefectmillError, match=r"^4 of 6 pictures could not be read; .*found/pictures\.csv"):
+        main(["infer", "fake", "--images=../parts", "--out=found", "--format=coco"])
+    table = pd.read_csv(found / "pictures.csv").set_index("ImageId")
+    assert table["verdict"].to_dict() == {
+        "a.png": "defect",
+        "inner/b.png": "defect",
+        "line\\nbreak.png": "skipped",
+        "\\udce9.png": "skipped",
+        **dict.fromkeys(["device.png", "gone.png", "pipe.png", "torn.jpg"], "unreadable"),
+    }
+    assert table.loc["pipe.png", "reason"] == "cannot be read (it is a pipe or device)"
+    assert sorted(p.name for p in (found / "masks").iterdir()) == ["a.png", "inner_b.png"]
+    assert (found / "coco" / "annotations.json").is_file()
+    assert "torn.jpg" in (found / "index.html").read_text()
+
+
+def test_settings_that_are_damaged_are_told(asked, root, tmp_path):
+    folder = tmp_path / "copy"
+    (folder / "settings").mkdir(parents=True)
+    for text in ("[]", "{", "[" * 5000, '{"dataset": 1}', "\xff"):
+        for stage in ("labels", "train", "predict"):
+            (folder / "settings" / f"{stage}.json").write_bytes(text.encode("latin-1"))
+        with pytest.raises(ConfigError, match=r"copy: holds no settings that can be used"):
+            stored.read_output(folder)

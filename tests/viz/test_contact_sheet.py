@@ -84,6 +84,20 @@ def test_a_page_asks_for_nothing_from_elsewhere():
     }
 
 
+def test_names_are_text_on_a_page_whatever_they_hold():
+    evil = '<img src=x onerror="alert(1)">'
+    kinds = [kind.model_copy(update={"name": f"{evil}{kind.id}"}) for kind in make_info().classes]
+    info = make_info().model_copy(update={"classes": tuple(kinds)})
+    rows = (evil, "defect", "", 9, 1, 0.5, 1), (f"{evil}2", "skipped", evil, None, None, None, None)
+    about = {"title": evil, "model": evil, "totals": evil, "hint": evil}
+    thumbnails = {evil: SMALL._replace(name=f"a#?{evil}")}
+    page = render_sheet(make_pictures(*rows), DEFECTS.assign(ImageId=evil), thumbnails, info, about)
+    assert page.count("onerror") > 9
+    assert re.findall(r"<img [^d]{5}", page) == ['<img src="']
+    assert page.count('<img src="data:') == 1
+    assert 'href="overlays/a%23%3F%3Cimg%20src%3Dx%20onerror%3D' in page
+
+
 def test_a_page_without_defects_or_pictures_says_so():
     page = render(PICTURES[2:3], DEFECTS[:0])
     assert "bar 1: 0 pictures" in page

@@ -117,6 +117,16 @@ def test_names_with_dollars_are_no_formulas():
     assert ">$2_x$ {</text>" in to_svg(figure)
 
 
+def test_a_name_that_begins_with_a_line_stands_in_the_legend():
+    named = [kind.model_copy(update={"name": f"_$x$ <b> {kind.id}"}) for kind in INFO.classes]
+    info = INFO.model_copy(update={"classes": tuple(named)})
+    line = {"threshold": [0.0, 0.5, 1], "precision": [0.0, 0.5, 1], "recall": [1, 0.5, 0.0]}
+    table = pd.concat([pd.DataFrame({"class": kind.name, **line}) for kind in named])
+    svg = to_svg(curves.plot_precision_recall(table, info))
+    assert ">1 _$x$ &lt;b&gt; 1</text>" in svg
+    assert ">2 _$x$ &lt;b&gt; 2</text>" in svg
+
+
 def test_class_counts_are_numbers_on_the_left_and_shares_on_the_right():
     left, right = figures.plot_class_counts(IMAGES, INFO).axes
     assert names(left.yaxis) == ["no defect", "bar 1", "bar 2"]

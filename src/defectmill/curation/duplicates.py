@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from sklearn.metrics import pairwise_distances_argmin_min, pairwise_distances_ch
 from sklearn.neighbors import NearestNeighbors
 
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import DefectmillError, write_atomically
+from defectmill.files import DefectmillError, read_file, write_atomically
 from defectmill.images import decode_image, original_of, read_depth, read_orientation, resize_image
 
 SIGNATURES = {b"\xff\xd8": {".jpg", ".jpeg"}, b"\x89P": {".png"}, b"BM": {".bmp"}}
@@ -51,10 +50,13 @@ def scan_images(folder: Path, image_ids: Sequence[str]) -> Scan:
     """Read every file once; ImageError names one that is no image."""
 
     def scan(image_id: str) -> tuple[tuple, np.ndarray]:
-        data, suffix = (folder / image_id).read_bytes(), Path(image_id).suffix.lower()
+        data, suffix = read_file(folder / image_id), Path(image_id).suffix.lower()
         image = decode_image(np.frombuffer(data, np.uint8), folder / image_id)
         flags = image.min() == image.max(), suffix not in SIGNATURES.get(data[:2], {suffix})
-        tags = read_depth(np.frombuffer(data, np.uint8), folder / image_id), read_orientation(BytesIO(data))
+        tags = (
+            read_depth(np.frombuffer(data, np.uint8), folder / image_id),
+            read_orientation(folder / image_id, data),
+        )
         digest = hashlib.sha256(data).hexdigest()
         return (image_id, *image.shape[:2], digest, *flags, *tags), fingerprint(image)
 
@@ -196,10 +198,9 @@ def _join_by_name(image_ids: pd.Series, info: DatasetInfo) -> np.ndarray:
     joined = np.stack([originals[copies], copies])
     if not info.group_pattern:
         return joined
-    parts = image_ids.reset_index(drop=True).str.extract(info.group_pattern, expand=False).dropna()
+    parts = info.tell_parts(image_ids.reset_index(drop=True))
     if info.group_gap:
-        numbers = parts.map(int).sort_values()
-        parts = (numbers.diff() > info.group_gap).cumsum()
+        parts = (parts.sort_values().diff() > info.group_gap).cumsum()
     return np.concatenate([joined, _join_equal(parts)], axis=1)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from defectmill.curation.duplicates import find_groups, refuse_one_group, scan_images
 from defectmill.curation.folds import assign_folds
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import DefectmillError, write_atomically
+from defectmill.files import DefectmillError, is_text, write_atomically
 from defectmill.images import read_depth, read_image, read_shape, write_image
 from defectmill.labels import classes_by_image, masks_to_labels, write_labels
 from defectmill.rle import rle_area
@@ -111,6 +111,8 @@ def _store(pictures: Iterable[Picture], folder: Path, seen: list[Picture]) -> It
         if picture.masks is None:
             seen.append(Picture(picture.image_id, folder, None, issues={LEFT_OUT: 1}))
             continue
+        if "/" in picture.image_id or not is_text(picture.image_id):
+            raise DatasetError(f"{picture.image_id!r} is no name of a file, or no text in UTF-8; rename it")
         target = folder / picture.image_id
         if target.exists():
             shown = f"{picture.image}: " * isinstance(picture.image, Path)
@@ -188,8 +190,8 @@ def _split_by_group(folder: Path, labels: pd.DataFrame, info: DatasetInfo, share
     n_test = table["group"][in_test].nunique()
     note = f"test part: fold 0 of {share} by group, {in_test.sum()} images in {n_test} groups"
     note = f"{len(table)} images in {n_all} groups; {note}"
-    fits = table["ImageId"].str.extract(info.group_pattern or "()", expand=False).notna()
-    if not fits.all():
+    fits = table.index.isin(info.tell_parts(table["ImageId"]).index)
+    if info.group_pattern and not fits.all():
         other = table["ImageId"][~fits].iloc[0]
         note += f"; group_pattern fits {fits.sum()} of {len(fits)} file names, not {other}"
     return dict(zip(table["ImageId"], np.where(in_test, "test", "train").tolist(), strict=True)), note

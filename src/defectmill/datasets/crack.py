@@ -5,18 +5,16 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from defectmill.dataset_info import DatasetInfo
 from defectmill.datasets import folder
 from defectmill.datasets.competition import DatasetError, Picture
 from defectmill.datasets.folder import EMPTY, REFUSED, fit_image, pair_stems
+from defectmill.files import DefectmillError, check_file
 from defectmill.images import list_images
 
 CRACK = 2  # of CrackForest's codes; 1 is ground, and 3 and 4 mark large areas that are not cracks
 NOTES = (f"of CrackForest's codes only {CRACK} is crack",)
-# SciPy says NotImplementedError of MATLAB's 7.3 format, and all the others of broken files.
-BROKEN = (MatReadError, ValueError, KeyError, IndexError, TypeError, NotImplementedError, EOFError)
 
 
 def read_raw(raw: Path, info: DatasetInfo) -> Iterator[Picture]:
@@ -34,10 +32,12 @@ def read_raw(raw: Path, info: DatasetInfo) -> Iterator[Picture]:
 
 def _read_crackforest(image: Path, truth: Path) -> Picture:
     try:
-        codes = loadmat(truth)["groundTruth"][0, 0]["Segmentation"]
-    except BROKEN as error:
+        codes = loadmat(check_file(truth))["groundTruth"][0, 0]["Segmentation"]
+        fit_image(image, truth, codes.shape)
+    except DefectmillError:
+        raise
+    except Exception as error:  # SciPy raises nearly anything of damaged files
         raise DatasetError(f"{truth}: not a CrackForest ground truth ({error})") from error
-    fit_image(image, truth, codes.shape)
     mask = (codes == CRACK).astype(np.uint8)[:, :, None]
     others = {f"pixels of code {code}, no crack": int((codes == code).sum()) for code in (3, 4)}
     return Picture(image.name, image, mask, issues={**REFUSED, **others, EMPTY: int(not mask.any())})

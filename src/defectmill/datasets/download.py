@@ -6,11 +6,13 @@ import stat
 import subprocess
 import sys
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from defectmill.datasets.competition import DatasetError
+from defectmill.files import FAILURES, DefectmillError, check_file, explain_failure, is_text
 
+ENCRYPTED = 1  # of a member's flags
+BOMB, TIMES = 2e9, 200  # bytes, and times the zip's own size, beyond which it is a bomb
 STEPS = """\
 To download from Kaggle:
   1. make an account at https://www.kaggle.com
@@ -67,28 +69,44 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip into a folder that need not exist; names and room are checked before anything is written.
 
     Raises:
-        DatasetError: not a whole zip, a file that is damaged, would leave the folder or is there twice, or
-            too little room on the disk. What had been written by then stays.
+        DatasetError: not a whole zip, a file that is damaged, encrypted, would leave the folder or is there
+            twice, a bomb, or too little room on the disk. What had been written by then stays.
     """
     try:
-        with zipfile.ZipFile(archive) as source:
+        with zipfile.ZipFile(check_file(archive)) as source:
             members = [member for member in source.infolist() if not member.is_dir()]
             _check_members(archive, members, folder)
             source.extractall(folder, members)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except OSError as error:
+        if error.errno in FAILURES:
+            raise
+        raise DatasetError(f"{archive}: cannot be unpacked: {explain_failure(error)}") from error
+    except DefectmillError:
+        raise
+    except Exception as error:  # a damaged one raises nearly anything
         raise DatasetError(f"{archive}: not a whole zip file ({error}); download it again") from error
 
 
 def _check_members(archive: Path, members: list[zipfile.ZipInfo], folder: Path) -> None:
-    names = [member.filename for member in members]
-    for name in names:
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    seen: dict[str, str] = {}
+    for member in members:
+        name, path = member.filename, PurePosixPath(member.filename.replace("\\", "/"))
+        parts = path.parts or ("..",)
+        if path.is_absolute() or ".." in parts or ":" in parts[0]:
             raise DatasetError(f"{archive}: member {name!r} would be written outside its folder")
-    if len(set(names)) < len(names):
-        raise DatasetError(f"{archive}: member {max(names, key=names.count)!r} is there twice")
+        if not is_text(name):
+            raise DatasetError(f"{archive}: member {name!r} has no name that a file can have")
+        if member.flag_bits & ENCRYPTED:
+            raise DatasetError(f"{archive}: member {name!r} is encrypted: unpack it with its password first")
+        if (key := str(path).casefold()) in seen:
+            clash = "" if seen[key] == name else f", as {seen[key]!r}: the case of letters does not count"
+            raise DatasetError(f"{archive}: member {name!r} is there twice{clash}")
+        seen[key] = name
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     wanted, free = sum(member.file_size for member in members), shutil.disk_usage(there).free
+    if wanted > max(BOMB, TIMES * archive.stat().st_size):
+        told = f"{wanted / 1e9:.1f} GB, over {TIMES} times its size: it is no set of pictures"
+        raise DatasetError(f"{archive}: says it unpacks to {told}; unpack it by hand if it is right")
     if wanted > free:
         room = f"unpacks to {wanted / 1e9:.1f} GB; {there} has {free / 1e9:.1f} GB free"
         raise DatasetError(f"{archive}: {room}")

@@ -196,7 +196,8 @@ def _name_uniquely(images: Iterable[Path]) -> dict[Path, str]:
     """Give each image its file name as id; where two share it, their folders go before it."""
     paths = list(images)
     uses = Counter(path.name.casefold() for path in paths)
-    return {p: p.name if uses[p.name.casefold()] == 1 else "_".join(p.parts[-3:]) for p in paths}
+    long = {path: "_".join(path.relative_to(path.anchor).parts[-3:]) for path in paths}
+    return {path: path.name if uses[path.name.casefold()] == 1 else long[path] for path in paths}
 
 
 def pair_files(images: Path, masks: Path, ending: str = "") -> Iterator[tuple[Path, Path]]:

@@ -29,7 +29,8 @@ def prepare(dataset: str, raw: str) -> Path:
     Raises:
         DefectmillError: unknown dataset; raw files are missing, empty or wrong; a folder made by hand.
     """
-    target, builtin = files.ROOT / "input" / dataset, builtin_datasets().get(dataset)
+    target = files.ROOT / "input" / files.check_name(dataset, "DATASET")
+    builtin = builtin_datasets().get(dataset)
     if not builtin:
         _check_own(target, raw)
     own = target / "info.json"  # it may have been edited since dataset.json was written

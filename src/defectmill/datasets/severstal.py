@@ -11,10 +11,11 @@ import pandas as pd
 from defectmill.dataset_info import DatasetInfo
 from defectmill.datasets.competition import DatasetError, name_some, write_info
 from defectmill.datasets.download import unpack
-from defectmill.files import write_atomically
+from defectmill.files import read_table, write_atomically
 from defectmill.images import list_images, read_shape
 from defectmill.labels import LabelError, layout_of, make_image_table, read_csv, read_labels
 
+NO_SAMPLE = "no sample_submission.csv: all of test_images are asked for, in the layout of train.csv"
 SUFFIXES = ("", "_2019", "_current")  # of a table that is there in both layouts, the fuller one first
 
 
@@ -25,7 +26,7 @@ def copy_raw(raw: Path, info: DatasetInfo, folder: Path) -> None:
         raw: folder or zip; images may be in train_images.zip and test_images.zip inside.
         info: for dataset.json; its layout, partial and notes are replaced by what is found.
     Raises:
-        DatasetError: a table or the images are missing, a damaged zip, or labels of another competition.
+        DatasetError: train.csv or the images are missing, a damaged zip, or labels of another competition.
         LabelError: a table that cannot be read, with file, row and value.
     """
     with write_atomically(folder) as work:
@@ -36,24 +37,23 @@ def copy_raw(raw: Path, info: DatasetInfo, folder: Path) -> None:
         for part in ("train_images", "test_images"):
             _gather(train.parent / part, work / part)
         partial, note = _check_train(train, work / "train_images", info)
-        notes, layout = (note, _write_sample(sample, work)), layout_of(pd.read_csv(train, nrows=0))
+        asked = _write_sample(sample, work) if sample else NO_SAMPLE
+        notes, layout = (note, asked), layout_of(read_table(train))
         shutil.copyfile(train, work / "train.csv")
         shutil.rmtree(work / "raw", ignore_errors=True)
         found = {"layout": layout, "partial": partial, "notes": notes}
         write_info(info.model_copy(update=found), work)
 
 
-def _find_tables(source: Path, raw: Path) -> tuple[Path, Path]:
-    """Find train.csv and sample_submission.csv in the source, or in a folder in it."""
+def _find_tables(source: Path, raw: Path) -> tuple[Path, Path | None]:
+    """Find train.csv and, where there is one, sample_submission.csv in the source, or in a folder in it."""
     for folder in (source, *sorted(p for p in source.iterdir() if p.is_dir())):
         train, sample = (
             [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}.csv").is_file()]
             for name in ("train", "sample_submission")
         )
-        if train and not sample:
-            raise DatasetError(f"{folder}: no sample_submission.csv")
         if train:
-            return train[0], sample[0]
+            return train[0], sample[0] if sample else None
     found = name_some(sorted(p.name for p in source.iterdir()), 8) or "nothing"
     raise DatasetError(f"{raw}: no train.csv; it holds {found}")
 
@@ -62,9 +62,12 @@ def _gather(part: Path, target: Path) -> None:
     """Copy or unpack the images of one part."""
     archive = part.with_name(part.name + ".zip")
     if part.is_dir():
-        # What was unpacked a moment ago is moved: the images need their room once only.
-        move = shutil.move if part.is_relative_to(target.parent) else shutil.copytree
-        move(part, target)
+        if part.is_relative_to(target.parent):  # unpacked a moment ago: the images need their room once only
+            shutil.move(part, target)
+        else:  # images alone: a link to a folder may lead anywhere
+            target.mkdir()
+            for name in list_images(part):
+                shutil.copy2(part / name, target / name)
     elif archive.is_file():
         unpack(archive, target)
     if not target.is_dir() or not list_images(target):
@@ -95,7 +98,7 @@ def _write_sample(csv: Path, work: Path) -> str:
     if not n_missing:
         shutil.copyfile(csv, work / "sample_submission.csv")
         return f"{asks}, all there"
-    table = pd.read_csv(csv, dtype=str, keep_default_na=False)
+    table = read_table(csv)
     column = "ImageId_ClassId" if layout_of(table) == "2019" else "ImageId"
     rows = table[wanted == wanted.iloc[0]]  # of the first image; those of the others differ in the name only
     endings = rows[column].str.removeprefix(wanted.iloc[0])

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from defectmill import files
 from defectmill.config import ConfigError, Experiment
+from defectmill.dataset_info import read_yaml
 from defectmill.evaluation.compare import compare_counts
 from defectmill.evaluation.metrics import pick
 from defectmill.products.manifest import LABELLED
@@ -32,11 +32,14 @@ def read_arms(experiment: str) -> dict[str, dict]:
     """
     folder = files.ROOT / "notebooks" / "ablations"
     path = next((p for p in (folder / f"{experiment}.yml", folder / "default.yml") if p.is_file()), None)
-    arms = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
+    try:
+        arms = read_yaml(files.read_text(path)) if path else None
+    except files.DefectmillError as error:
+        raise ConfigError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     if not isinstance(arms, dict) or not all(isinstance(changes, dict) for changes in arms.values()):
         raise ConfigError(f"{path or folder}: wanted arms, each a name with its settings below")
     for name, changes in arms.items():
-        fixed = [key for key in changes if key.split(".")[0] in ("dataset", "labels", "seed")]
+        fixed = [key for key in changes if str(key).split(".")[0] in ("dataset", "labels", "seed")]
         if fixed:
             raise ConfigError(f"{path}: arm {name!r} changes {fixed[0]}: arms share data, folds and seed")
         if not _NAME.fullmatch(str(name)) or name == BASELINE:

@@ -39,7 +39,8 @@ def show(macro: str, **values: object) -> Any:
     """Show a part of the report: fill a macro of templates/parts.html.j2 (values, audit, provenance)."""
     from IPython.display import HTML
 
-    return HTML(str(getattr(load_template("parts.html.j2").module, macro)(**values)))
+    html = getattr(load_template("parts.html.j2").module, macro)(**values)
+    return HTML(f'<div class="tex2jax_ignore">{html}</div>')  # a class called $x$ is no formula
 
 
 def require_products(run: Experiment) -> None:
@@ -80,7 +81,9 @@ def show_ablation(csv: Path) -> Any:
     ]
     shown = table.drop(columns=["difference", "low", "high"]).rename(columns=METRICS_SAID)
     shown.insert(6, "Dice - baseline's [95 %]", rows)
-    return shown.style.hide(axis="index").format(precision=3).format("{:.0f}", subset=["minutes"])
+    return (
+        shown.style.hide(axis="index").format(precision=3, escape="html").format("{:.0f}", subset=["minutes"])
+    )
 
 
 def write_scores(

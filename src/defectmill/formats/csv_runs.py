@@ -37,6 +37,7 @@ DOWN_COLUMNS = {"encodedpixels", "rle", "encoding", "rlemask"}
 PAIR = re.compile(rf"(.+(?:{'|'.join(map(re.escape, SUFFIXES))}))_(.+)|(.+)_([^_]+)", re.IGNORECASE)
 RUNS = re.compile(r"[0-9]+ [0-9]+( [0-9]+ [0-9]+)*")
 ONLY_CLASS = "defect"  # the name where the file has no classes
+HEAD = 1 << 16  # characters of a header
 SAMPLED, LARGEST = 60, 1 << 26  # masks that `_find_order` looks at, and pixels of the largest
 WORD = "word for no runs (-1, NaN, ...), read as no defect"
 JOINED = "row of an image and class that has another, joined into one mask"
@@ -81,9 +82,10 @@ def find(raw: Path) -> Source | None:
 def _list_files(raw: Path) -> list[Path]:
     """List the CSV files of a folder, else of those in it; samples of submissions hold no labels."""
     if not raw.is_dir():
-        return [raw] if raw.suffix.lower() == ".csv" else []
+        return [raw] if raw.suffix.lower() == ".csv" and raw.is_file() else []
     for pattern in ("[!._]*.[cC][sS][vV]", "[!._]*/[!._]*.[cC][sS][vV]"):
-        found = [p for p in sorted(raw.glob(pattern)) if not re.search("sample|submission", p.name.lower())]
+        there = sorted(path for path in raw.glob(pattern) if path.is_file())
+        found = [path for path in there if not re.search("sample|submission", path.name.lower())]
         if any(_find_columns(path) for path in found):
             return found
     return []
@@ -92,9 +94,12 @@ def _list_files(raw: Path) -> list[Path]:
 def _find_columns(csv: Path) -> dict[str, str]:
     """Find which column has which part, by the header; {} where images or runs have none."""
     with csv.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = file.readline()
+        header = file.readline(HEAD)
     for separator in ",;\t":
-        names = next(csv_files.reader([header], delimiter=separator), [])
+        try:
+            names = next(csv_files.reader([header], delimiter=separator), [])
+        except csv_files.Error:
+            return {}
         plain = {_plain(name): name.strip() for name in reversed(names)}
         columns: dict[str, str] = {}
         for part, known in COLUMNS.items():
@@ -281,7 +286,7 @@ def _check_size(table: _Runs, index: int, size: list[str], shape: tuple[int, int
         return
     try:
         height, width = (int(float(cell)) for cell in size)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise table.error(index, f"height and width are no numbers: {size}") from error
     if (height, width) != shape:
         swapped = " (swapped?)" * ((width, height) == shape)

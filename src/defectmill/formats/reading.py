@@ -150,9 +150,11 @@ def outline_ellipse(centre: Pair, radii: Pair, degrees: float = 0) -> np.ndarray
 
 
 def _turn(corners: np.ndarray, degrees: float) -> np.ndarray:
+    if not degrees:
+        return corners
     middle, angle = corners.mean(axis=0), np.radians(degrees)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return middle + (corners - middle) @ turn if degrees else corners
+    return middle + (corners - middle) @ turn
 
 
 def pack_patch(

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from defectmill.dataset_info import Colour
+from defectmill.files import DefectmillError, check_file, read_text
 from defectmill.formats.masks.pixels import VOID, read_pixels
 from defectmill.formats.reading import (
     CLEAN,
@@ -48,6 +49,7 @@ NOTHING, BORDER = "", "(border)"  # what masks show beside classes
 MEANT = {BLACK: NOTHING, BORDER_COLOUR: BORDER}  # by colours of which a labelmap.txt says nothing
 BORDERS = f"mask pixels of a border ({VOID}, or the colour {BORDER_COLOUR}), taken as background"
 PLACES = np.array([1 << 16, 1 << 8, 1])  # of red, green, blue in one number
+FARTHEST = 1e9  # pixels
 TAGS = "tag of an image as a whole, left out"
 LAYERS = "where shapes of two classes overlap, both count: the order that z_order gives is not applied"
 
@@ -63,8 +65,10 @@ def read_xml(path: Path) -> ElementTree.Element:
     """Read an XML file; FormatError where it is none or has a DOCTYPE."""
     with located(str(path)):
         try:
-            return ElementTree.parse(path, ElementTree.XMLParser(target=_NoDoctype())).getroot()
-        except ElementTree.ParseError as error:
+            return ElementTree.parse(check_file(path), ElementTree.XMLParser(target=_NoDoctype())).getroot()
+        except (ElementTree.ParseError, ValueError) as error:  # an unknown encoding
+            if isinstance(error, DefectmillError):
+                raise
             raise FormatError(f"not XML ({error})") from error
 
 
@@ -143,9 +147,12 @@ def _read_numbers(element: ElementTree.Element, keys: str) -> np.ndarray:
     """Read attributes that are numbers, by their names: (n,) float."""
     values = [element.get(key) for key in keys.split()]
     try:
-        return np.array([float(value or "") for value in values])
+        numbers = np.array([float(value or "") for value in values])
+        if not (np.abs(numbers) < FARTHEST).all():  # neither inf nor nan
+            raise ValueError("no pixels")
     except ValueError as error:
         raise FormatError(f"{element.tag} has {keys} = {values}; numbers are wanted") from error
+    return numbers
 
 
 def _read_corners(text: str) -> np.ndarray:
@@ -221,11 +228,12 @@ def _find_image(name: Path, mask: Path, pictures: Pictures) -> Path | None:
 def _read_labelmap(path: Path) -> dict[Colour, str]:
     """Read what the colours of masks mean: the name of a class, NOTHING or BORDER; {} without a file."""
     labels: dict[Colour, str] = {}
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines() if path.is_file() else [], 1):
+    for number, line in enumerate(read_text(path).splitlines() if path.is_file() else [], 1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = re.fullmatch(r"(.+?):(\d+),(\d+),(\d+)(:.*)?", re.sub(r"\s*([,:])\s*", r"\1", line.strip()))
-        if not match:
+        plain = ":".join(",".join(map(str.strip, part.split(","))) for part in line.split(":"))
+        match = re.fullmatch(r"(.+?):(\d{1,3}),(\d{1,3}),(\d{1,3})(:.*)?", plain)
+        if not match or max(map(int, match.group(2, 3, 4))) > 255:
             raise FormatError(f"{path}: line {number} is {line!r}; name:red,green,blue:: is wanted")
         name, colour = match[1], (int(match[2]), int(match[3]), int(match[4]))
         if colour in labels:
@@ -238,7 +246,7 @@ def _read_labelmap(path: Path) -> dict[Colour, str]:
 def _read_splits(folder: Path) -> dict[str, str]:
     """Read which split the lists in ImageSets/Segmentation name: {image, without suffix: split}."""
     lists = [path for path in folder.glob("ImageSets/Segmentation/*.txt") if find_split([path.stem])]
-    return {line.strip(): find_split([path.stem]) for path in lists for line in path.read_text().splitlines()}
+    return {line.strip(): find_split([path.stem]) for path in lists for line in read_text(path).splitlines()}
 
 
 def _load_voc(

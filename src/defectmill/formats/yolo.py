@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from defectmill.dataset_info import DatasetInfo
-from defectmill.files import write_atomically
+from defectmill.dataset_info import DatasetInfo, read_yaml
+from defectmill.files import DefectmillError, name_masks, read_file, read_text, write_atomically
 from defectmill.formats.shapes import (
     Annotated,
     FormatError,
@@ -32,11 +32,13 @@ from defectmill.formats.shapes import (
     pack_masks,
     turn_to_stored,
 )
-from defectmill.images import name_masks, read_orientation, read_shape
+from defectmill.images import read_orientation, read_shape
 
 IMAGES, LABELS, CLASSES, YAML = "images", "labels", "classes.txt", (".yaml", ".yml")
+MOST_CLASSES = 9999  # a table of labels has room for no more
 CLEAN = "image without a label file, taken as clean"
 UNLABELLED = "image of a folder that has no folder of labels, nobody annotated it"
+BOXES = "four corners: are they oriented boxes? then the masks are boxes too, larger than what is in them"
 UPRIGHT = "orientation tag, applied: outlines are drawn on the upright image"
 
 Instances = list[tuple[int, np.ndarray]]  # class from 0; (n, 2) float, x and y as shares of width and height
@@ -65,6 +67,9 @@ def find(raw: Path) -> Source | None:
         more = f"; so have {len(orphans) - 1} others" * (len(orphans) > 1)
         raise FormatError(f"{orphans[0]}: has no image in {IMAGES}, or several of its stem{more}")
     parsed = _parse_labels(labels.values(), len(names))
+    lines = [points for instances in parsed.values() for _, points in instances]
+    if len(lines) > 1 and all(len(points) == 4 for points in lines):
+        notes.append(f"all {len(lines)} outlines have {BOXES}")
     last = max((number for instances in parsed.values() for number, _ in instances), default=-1)
     names = names or [f"class {number}" for number in range(last + 1)]
     homes = {_make_key(folder.relative_to(root)) for folder in root.rglob("*/")}
@@ -109,7 +114,9 @@ def write(masks: Iterable[tuple[str, np.ndarray]], info: DatasetInfo, folder: Pa
 def _list_labels(root: Path) -> dict[str, Path]:
     """List the label files below a folder by their key: the path in it, accents encoded in one way."""
     paths = ((path.relative_to(root), path) for path in sorted(root.rglob("*.txt")))
-    inside = [(inner, path) for inner, path in paths if LABELS in inner.parts[:-1] and not is_hidden(inner)]
+    inside = [
+        (i, path) for i, path in paths if LABELS in i.parts[:-1] and not is_hidden(i) and path.is_file()
+    ]
     return {_make_key(inner): path for inner, path in inside if inner.name != CLASSES}
 
 
@@ -145,7 +152,7 @@ def _find_names(root: Path) -> tuple[list[str], list[str]]:
     paths = sorted(path for level in ("*", "*/*") for path in root.glob(level))
     found = {path: _read_names(path) for path in paths if path.suffix.lower() in YAML and path.is_file()}
     if not any(found.values()):
-        found = {path: _read_lines(path) for path in paths if path.name == CLASSES}
+        found = {path: _read_lines(path) for path in paths if path.name == CLASSES and path.is_file()}
     found = {path: names for path, names in found.items() if names}
     if not found:
         return [], [f"no data.yaml and no {CLASSES}: the classes have no names"]
@@ -160,15 +167,16 @@ def _find_names(root: Path) -> tuple[list[str], list[str]]:
 
 def _read_names(path: Path) -> list[str]:
     """Read the names in a data.yaml; none where the file is about something else."""
-    text = path.read_bytes().removeprefix(BOM_UTF8)
+    text = read_file(path).removeprefix(BOM_UTF8)
     if not re.search(rb"^(names|kpt_shape)\s*:", text, re.M):
         return []
     try:
-        # All as text: YAML takes a class called "no" for a truth value.
-        about = yaml.load(text, Loader=yaml.BaseLoader)
+        about = read_yaml(text, as_text=True)
         names = about["names"]
         if isinstance(names, dict):
             by_number = {int(number): name for number, name in names.items()}
+            if not 0 <= min(by_number) <= max(by_number) <= MOST_CLASSES:
+                raise ValueError(f"classes count from 0 to {MOST_CLASSES} at most: {[*by_number]}")
             names = [by_number.get(number, f"class {number}") for number in range(max(by_number) + 1)]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("names are neither a list nor {number: name}")
@@ -176,7 +184,7 @@ def _read_names(path: Path) -> list[str]:
             raise ValueError(f"nc is {about['nc']}, but there are {len(names)} names")
         if "kpt_shape" in about:
             raise ValueError("the labels are keypoints (kpt_shape), not outlines")
-    except (yaml.YAMLError, TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         raise FormatError(f"{path}: not what YOLO wants: {' '.join(str(error).split())}") from error
     return names
 
@@ -184,11 +192,9 @@ def _read_names(path: Path) -> list[str]:
 def _read_lines(path: Path) -> list[str]:
     """Read a text file: its lines without blanks around them, and without the empty ones at its end."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"{path}: not a text file in UTF-8: {error.reason} at byte {error.start}"
-        ) from error
+        lines = [line.strip() for line in read_text(path).split("\n")]
+    except DefectmillError as error:
+        raise FormatError(str(error)) from error
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -214,7 +220,7 @@ def _parse_line(line: str, where: str, n_classes: int) -> tuple[int, np.ndarray]
         number, *rest = map(float, line.split())
     except ValueError as error:
         raise FormatError(f"{where}: {error}; numbers are wanted: class x y x y x y ...") from error
-    if number < 0 or not number.is_integer() or number >= (n_classes or np.inf):
+    if number < 0 or not number.is_integer() or number >= (n_classes or MOST_CLASSES):
         known = f"classes count from 0 to {n_classes - 1}" if n_classes else "classes count from 0"
         raise FormatError(f"{where}: class {number:g}; {known}")
     if len(rest) % 2:

@@ -18,8 +18,7 @@ import pandas as pd
 from defectmill import files
 from defectmill.config import ConfigError, Experiment
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import SUFFIXES
-from defectmill.images import name_masks
+from defectmill.files import SUFFIXES, is_text, name_masks, show_text
 from defectmill.products.manifest import check_predictions
 
 PRODUCTS = ("masks", "overlays", "runs.csv", "defects.csv", "pictures.csv", "index.html")
@@ -59,7 +58,8 @@ def list_pictures(folder: Path, target: Path | None = None) -> Listing:
     found, skipped, own = list[str](), dict[str, str](), {target, Path(f"{target}.part")}
 
     def refuse(error: OSError) -> None:
-        skipped[Path(error.filename).relative_to(folder).as_posix()] = f"cannot be opened ({error.strerror})"
+        place = Path(error.filename).relative_to(folder).as_posix()
+        skipped[show_text(place)] = f"cannot be opened ({error.strerror})"
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         here, inner = Path(place), Path(place).relative_to(folder)
@@ -69,11 +69,13 @@ def list_pictures(folder: Path, target: Path | None = None) -> Listing:
         folders[:] = [name for name in visible if name not in others]
         for name in (name for name in names if not name.startswith(".")):
             suffix = Path(name).suffix.lower()
-            if suffix in SUFFIXES:
+            if suffix in SUFFIXES and is_text(str(inner / name)):
                 found.append((inner / name).as_posix())
+            elif suffix in SUFFIXES:
+                others[name] = "its path is no line of text in UTF-8: rename it"
             elif suffix in OTHER_SUFFIXES:
                 others[name] = f"{suffix} is not read: save it as .png"
-        skipped |= {(inner / name).as_posix(): why for name, why in others.items()}
+        skipped |= {show_text((inner / name).as_posix()): why for name, why in others.items()}
     return Listing(folder, sorted(found), dict(sorted(skipped.items())))
 
 
@@ -211,6 +213,8 @@ def write_inspection(target: Path) -> Iterator[Path]:
     is as before.
     """
     work = Path(f"{target}.part")
+    if work.is_symlink():  # else the products would go where it leads
+        work.unlink()
     shutil.rmtree(work, ignore_errors=True)
     for name in PRODUCTS[:2]:
         (work / name).mkdir(parents=True)

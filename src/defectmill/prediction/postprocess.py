@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.ndimage import binary_fill_holes
 
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import write_atomically
-from defectmill.images import colours_from_masks, name_masks, write_image
+from defectmill.files import name_masks, write_atomically
+from defectmill.images import colours_from_masks, write_image
 from defectmill.labels import draw_runs, runs_by_image
 
 Maps = Iterable[tuple[str, np.ndarray]]  # image id, (H, W, C) probabilities

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from defectmill import files
 from defectmill.config import ConfigError, Experiment
 from defectmill.dataset_info import DatasetInfo, load_dataset_info
-from defectmill.images import ImageError, copy_name, list_images, name_masks, read_image, write_image
+from defectmill.images import ImageError, copy_name, list_images, read_image, write_image
 from defectmill.labels import masks_to_labels, read_labels, write_labels
 from defectmill.prediction.postprocess import make_masks
 from defectmill.prediction.thresholds import read_thresholds
@@ -59,7 +59,7 @@ def write_pseudo(run: Experiment, images: str, agreement: float, find_relatives:
     told = f"{len(taken)} taken, {len(asked) - len(taken)} not agreed, {len(left_out)} left out{why}"
     if not len(taken):
         raise files.DefectmillError(f"IMAGES={images}: {told}; give other images, or a lower AGREEMENT")
-    names = {i: copy_name("pseudo", name) for i, name in name_masks(ids).items()}
+    names = {i: copy_name("pseudo", name) for i, name in files.name_masks(ids).items()}
     notes = (*info.notes, f"pseudo-labels of {run.name} at AGREEMENT={agreement}: {told}")
     target = source.with_name(f"{source.name}-pseudo")
     written = info.model_copy(update={"name": target.name, "partial": False, "notes": notes})

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import GroupKFold
 
 from defectmill.config import ConfigError
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import DefectmillError, write_atomically
+from defectmill.files import DefectmillError, read_text, write_atomically
 from defectmill.prediction.postprocess import ClassThreshold, Pairs, find_components, keep_likeliest
 from defectmill.rle import rle_area
 from defectmill.scores import LEVELS, count_levels, dice_from_counts, micro_dice
@@ -233,10 +234,17 @@ def write_thresholds(thresholds: Sequence[ClassThreshold], info: DatasetInfo, pa
 
 
 def read_thresholds(path: Path) -> list[ClassThreshold]:
-    """Read thresholds.json back, by channel; ConfigError where an older version wrote it."""
-    rows = sorted(json.loads(path.read_text()).items(), key=lambda item: int(item[0]))
+    """Read thresholds.json back, by channel; ConfigError where it is damaged or an older version wrote it."""
+    text, todo = read_text(path), f"`make predict EXPERIMENT={path.parent.name}` writes it anew"
     try:
-        return [ClassThreshold(*(r[field.name] for field in fields(ClassThreshold))) for _, r in rows]
+        rows = sorted(json.loads(text).items(), key=lambda item: int(item[0]))
+        names, reader = [field.name for field in fields(ClassThreshold)], TypeAdapter(ClassThreshold)
+        found = [reader.validate_python({name: row[name] for name in names}) for _, row in rows]
+        if not np.isfinite([(one.threshold, one.high_threshold, one.weight) for one in found]).all():
+            raise ValueError("nan or inf")
     except KeyError as error:
-        todo = f"`make predict EXPERIMENT={path.parent.name}` writes it anew"
         raise ConfigError(f"{path}: has no {error}, an older version wrote it: {todo}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise ConfigError(f"{path}: holds no thresholds ({why}): {todo}") from error
+    return found

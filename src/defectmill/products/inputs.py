@@ -50,7 +50,7 @@ def scan(path: Path, known: Mapping[str, list]) -> Files:
 def sum_up(found: Files) -> str:
     """Sum up names and contents in a line; times do not count."""
     lines = "".join(f"{name}\0{found[name][3]}\n" for name in sorted(found))
-    return f"{len(found)} files, sha256 {hashlib.sha256(lines.encode()).hexdigest()}"
+    return f"{len(found)} files, sha256 {hashlib.sha256(os.fsencode(lines)).hexdigest()}"
 
 
 def hash_file(path: str | Path) -> str:
@@ -166,18 +166,26 @@ def check_unedited(folder: Path) -> None:
         raise _offence(f"{folder}: made from {_read(folder / NOTE)['dataset']}, not from RAW; {way_out}")
 
 
-def _walk(path: str | Path, below: str = "") -> Iterator[tuple[str, str, os.stat_result]]:
-    """Give (name below the first folder, path, status) of a file, or of all that are not hidden."""
+def _walk(
+    path: str | Path, below: str = "", above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Give (name below the first folder, path, status) of a file, or of all that are not hidden.
+
+    Links that lead back, to one of the folders `above` or to what holds it, are not followed.
+    """
     if not os.path.isdir(path):
-        if os.path.exists(path):
+        if os.path.isfile(path):
             yield os.path.basename(path), str(path), os.stat(path)
+        return
+    real = os.path.join(os.path.realpath(path), "")
+    if any(outer.startswith(real) for outer in above):
         return
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(entry.path, f"{below}{entry.name}/")
+                yield from _walk(entry.path, f"{below}{entry.name}/", (*above, real))
             elif entry.is_file():  # a link that leads nowhere is none
                 yield below + entry.name, entry.path, entry.stat()
 
@@ -233,4 +241,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except (ValueError, OSError) as problem:
-        sys.exit(f"error: {problem}")
+        from defectmill.files import explain_failure  # it loads pandas
+
+        told = explain_failure(problem) if isinstance(problem, OSError) else problem
+        sys.exit(f"error: {told}")

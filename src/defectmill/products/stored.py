@@ -74,9 +74,7 @@ def read_output(folder: Path) -> StoredExperiment:
         return StoredExperiment.model_validate(
             {**values, "name": folder.name, "info": info, "folder": folder}
         )
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, files.DefectmillError):
-            raise
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         todo = f"copy all of output/<experiment>, or make it anew: `make predict EXPERIMENT={folder.name}`"
         raise ConfigError(f"{folder}: holds no settings that can be used ({why}): {todo}") from error
@@ -85,6 +83,6 @@ def read_output(folder: Path) -> StoredExperiment:
 def _read_stages(folder: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for stage in ("labels", "train", "predict"):
-        found = json.loads((folder / "settings" / f"{stage}.json").read_text())
+        found = json.loads(files.read_text(folder / "settings" / f"{stage}.json"))
         values |= {"predict": found} if stage == "predict" else found
     return {key: value for key, value in values.items() if key != "validation_fold"}  # in labels

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from defectmill.config import Experiment
 from defectmill.curation import drift
 from defectmill.dataset_info import DatasetInfo
+from defectmill.files import is_text
 from defectmill.images import ImageError, colours_from_masks, overlay, read_image, write_image
 from defectmill.labels import draw_runs, masks_to_labels, runs_by_image, write_labels
 from defectmill.prediction import inspection
@@ -148,13 +149,17 @@ def collect(
     training = drift.read_statistics(run.output / "training_statistics.json")
     rows, tables, defects = list[dict](), [masks_to_labels([])], list[dict]()
     for image_id, probs in _show_progress(maps, len(listing.image_ids)):
+        try:  # it may be gone since
+            image = read_image(listing.folder / image_id, data.channels, info.bits)
+        except ImageError as error:
+            listing.unreadable[image_id] = str(error)
+            continue
         masks = make_masks(probs, thresholds, info.exclusive)
         found = inspection.list_defects(image_id, masks, probs, info)
         rows.append(inspection.describe_picture(image_id, masks, probs, found))
         tables.append(masks_to_labels([(image_id, masks)]))
         defects += found.to_dict("records")
         if training:
-            image = read_image(listing.folder / image_id, data.channels, info.bits)
             measures = drift.measure_image(image, data, shown_shape)
             differences.append(drift.find_differences(measures, training))
             rows[-1]["unlike_training"] = drift.describe_differences(differences[-1], training)
@@ -217,6 +222,8 @@ def _list_images(images: Images, spare: Path) -> tuple[inspection.Listing, dict[
         paths = [Path(one).expanduser().absolute() for one in some]  # type: ignore[arg-type]
         common = Path(os.path.commonpath([path.parent for path in paths]))
         ids = dict.fromkeys(path.relative_to(common).as_posix() for path in paths)
+        if odd := [one for one in ids if not is_text(one)]:
+            raise ImageError(f"{odd[0]!a}: its path is no line of text in UTF-8; rename it")
         return inspection.Listing(common, list(ids)), {}
     arrays = {}
     for number, one in enumerate(some):

@@ -21,6 +21,9 @@ from defectmill.products import provenance
 # Folders of output/<experiment> that hold no product of a notebook.
 ASIDE = ("ablation", "notebooks", "runs", "settings")
 
+# Errors of a cell: disk full, drive gone, memory exhausted.
+MACHINE = ("OSError", "PermissionError", "MemoryError", "_ArrayMemoryError", "ResourceExhaustedError")
+
 
 def run_notebook(
     name: str, run: Experiment, values: dict, made_from: Mapping[str, Any] | None = None
@@ -69,11 +72,13 @@ def run_notebook(
                 extra_arguments=["--log-level=40", "--IPKernelApp.capture_fd_output=False"],
             )
     except PapermillExecutionError as error:
+        # What the machine could not do needs no traceback.
+        shown = f"{error.ename}: {error.evalue.partition(chr(10))[0]}" if error.ename in MACHINE else error
         raise SystemExit(
-            f"{error}\nerror: {source} failed in cell [{error.exec_count}]; the executed copy: {executed}"
+            f"{shown}\nerror: {source} failed in cell [{error.exec_count}]; the executed copy: {executed}"
         ) from error
     except DeadKernelError as error:
-        raise SystemExit(f"error: {source}: the kernel died; see {log}") from error
+        raise SystemExit(f"error: {source}: the kernel died, as where memory runs out; see {log}") from error
     seconds = round(time.perf_counter() - clock, 1)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     if name == "05_report":

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
+import pandas as pd
 
 from defectmill import files
 from defectmill.config import ConfigError, Experiment, load_experiment
+from defectmill.dataset_info import read_yaml
 from defectmill.products import history
 from defectmill.products.inputs import hash_file
 from defectmill.products.manifest import TRAINED, check_network, check_tables, read_note
@@ -35,8 +36,8 @@ def parse_overrides(text: str) -> dict[str, Any]:
         if key in overrides:
             raise ConfigError(f"SET gives {key!r} twice: {overrides[key]!r} and {value}")
         try:
-            overrides[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            overrides[key] = read_yaml(value)
+        except files.DefectmillError as error:
             raise ConfigError(f"SET {word!r}: not a value; it may hold no space") from error
     return overrides
 
@@ -219,9 +220,9 @@ def infer(run: Experiment, overrides: dict, folders: tuple[str, str], formats: s
         formats: see `convert.choose_formats`.
     Raises:
         ConfigError: see `prediction.inspection.check_inspection`.
-        DefectmillError: no picture could be read; the products say why of each.
+        DefectmillError: a picture could not be read, or none; the products are there, and say why of each.
     """
-    from defectmill.prediction.inspection import check_inspection
+    from defectmill.prediction.inspection import SKIPPED, UNREADABLE, check_inspection
     from defectmill.running import convert
 
     chosen = convert.choose_formats(formats)
@@ -235,3 +236,8 @@ def infer(run: Experiment, overrides: dict, folders: tuple[str, str], formats: s
         raise files.DefectmillError(f"{source}: no picture could be read; {target}/pictures.csv says why")
     tell_products([target, *convert.export_inspection(target, run.info, chosen)])
     print(f"  {target / 'index.html'}: open it in a browser")
+    verdicts = pd.read_csv(target / "pictures.csv")["verdict"]
+    if n_unread := int((verdicts == UNREADABLE).sum()):  # for whoever goes by the exit status
+        n_all = int((verdicts != SKIPPED).sum())
+        told = f"{n_unread} of {n_all} pictures could not be read; {target}/pictures.csv says why"
+        raise files.DefectmillError(f"{told}, and has the others")

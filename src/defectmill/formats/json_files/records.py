@@ -1,26 +1,31 @@
 """What JSON files of annotations hold: objects with entries, corners, PNG pictures as text."""
 
 import base64
-import io
 import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from defectmill.files import DefectmillError, read_text
 from defectmill.formats.shapes import FormatError
+from defectmill.images import most_megapixels, open_picture
 
 SHOWN = 60  # characters of a value that an error shows
+FARTHEST = 1e9  # of a corner
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file in UTF-8; FormatError where it is none."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except ValueError as error:  # of decode as well
-        raise FormatError(f"{path}: not JSON in UTF-8 ({error})") from error
+        return json.loads(read_text(path))
+    except DefectmillError as error:
+        raise FormatError(str(error)) from error
+    except ValueError as error:
+        raise FormatError(f"{path}: not JSON ({error})") from error
+    except RecursionError as error:
+        raise FormatError(f"{path}: not JSON (brackets in brackets without end)") from error
 
 
 def take(record: Any, key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
@@ -48,9 +53,12 @@ def take_shape(record: Any, height: str, width: str) -> tuple[int, int] | None:
 def read_corners(value: Any) -> np.ndarray:
     """Read [[x, y], ...], as a polygon has them: (n, 2) float; FormatError where they are none."""
     try:
-        return np.array(value or [], float).reshape(len(value or []), 2)
-    except (TypeError, ValueError) as error:
+        corners = np.array(value or [], float).reshape(len(value or []), 2)
+    except (TypeError, ValueError, OverflowError) as error:
         raise FormatError(f"{value!r:.{SHOWN}} are no corners [[x, y], ...]") from error
+    if not (np.abs(corners) < FARTHEST).all():  # neither inf nor nan
+        raise FormatError(f"{value!r:.{SHOWN}} are no corners in pixels")
+    return corners
 
 
 def decode_patch(text: str) -> np.ndarray:
@@ -60,10 +68,11 @@ def decode_patch(text: str) -> np.ndarray:
     """
     try:
         data = base64.b64decode(text)
-        data = data if data.startswith(b"\x89PNG") else zlib.decompress(data)
-        with Image.open(io.BytesIO(data)) as picture:
+        if not data.startswith(b"\x89PNG"):  # a PNG is hardly larger than its pixels
+            data = zlib.decompressobj().decompress(data, int(4e6 * most_megapixels()))
+        with open_picture(Path("mask"), data) as picture:
             if picture.has_transparency_data:
                 return np.array(picture.convert("RGBA"))[:, :, 3] > 0
             return np.array(picture.convert("L")) > 0
-    except (OSError, ValueError, zlib.error, Image.DecompressionBombError) as error:
+    except (ValueError, zlib.error) as error:
         raise FormatError(f"its mask is no PNG in base64: {text:.{SHOWN}} ({error})") from error

@@ -8,11 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from defectmill.dataset_info import Colour, DatasetInfo
-from defectmill.formats.masks.pixels import NEAR, VOID, count_values, pack_colours, read_pixels, unpack_colour
+from defectmill.formats.masks.pixels import (
+    NEAR,
+    VOID,
+    count_values,
+    masks_from_colours,
+    pack_colours,
+    read_pixels,
+    unpack_colour,
+)
 from defectmill.formats.masks.survey import Survey
 from defectmill.formats.rims import find_mixtures, undo_rims
 from defectmill.formats.shapes import FormatError
-from defectmill.images import BLACK, masks_from_colours
+from defectmill.images import BLACK
 
 FAR_SHARE = 0.05  # of a mask's pixels beside the background; more of unknown colours is another palette
 OFF = "mask pixels of a colour off the palette, taken as the nearest"

@@ -1,13 +1,14 @@
 """Mask files as they are: numbers, colours, opacity."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from defectmill.dataset_info import Colour
 from defectmill.formats.shapes import FormatError
+from defectmill.images import BLACK, ImageError, open_picture
 
 NEAR = 40  # 0..255: colours that are no farther apart are one, saved with loss
 VOID = 255  # of index masks: no class, such as the border that Pascal VOC draws
@@ -42,14 +43,14 @@ class Pixels:
 def read_pixels(path: Path) -> Pixels:
     """Read a mask file by its content; FormatError where it is none."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             jpeg, mode = image.format in ("JPEG", "MPO"), image.mode
             alpha = np.array(image.convert("RGBA"))[:, :, 3] if image.has_transparency_data else None
             is_grey = mode[0] in "1LIF"  # Pillow's modes: 1, L, LA, I;16, I, F
             colours = None if is_grey else np.array(image.convert("RGB"))
             numbers = np.array(image) if is_grey or mode == "P" else None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise FormatError(f"{path}: not a readable image ({error})") from error
+    except ImageError as error:
+        raise FormatError(str(error)) from error
     if alpha is not None and alpha.min() == alpha.max() > 0:
         alpha = None
     if colours is not None and numbers is None and (is_dark_channel(colours) and not jpeg):
@@ -88,3 +89,26 @@ def count_values(values: np.ndarray) -> dict[int, int]:
     """Count how many pixels have each value: {value: pixels}."""
     found, counts = np.unique(values, return_counts=True)
     return dict(zip(found.astype(int).tolist(), counts.tolist(), strict=True))
+
+
+def masks_from_colours(picture: np.ndarray, colours: Sequence[Colour]) -> tuple[np.ndarray, int]:
+    """Read a colour mask; a colour off the palette counts as the nearest one on it.
+
+    Args:
+        picture: (H, W, 3) uint8 red-green-blue.
+        colours: of the classes, in the order of the channels; background is black.
+    Returns:
+        (H, W, C) uint8 in {0, 1}, and how many pixels were off the palette.
+    Raises:
+        ImageError: two classes of one colour, or one as black as the background.
+    """
+    palette = np.array([BLACK, *colours], np.int32)
+    if len(np.unique(palette, axis=0)) < len(palette):
+        raise ImageError(f"colours {list(colours)} are not all different and not black")
+    packed = picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
+    found, place = np.unique(packed, return_inverse=True)
+    shades = np.stack([found >> 16, (found >> 8) & 255, found & 255], axis=1)
+    distance = ((shades[:, None] - palette) ** 2).sum(axis=2)
+    nearest = distance.argmin(axis=1)[place].reshape(picture.shape[:2])
+    n_off = int((distance.min(axis=1) > 0)[place].sum())
+    return (nearest[..., None] == np.arange(1, len(palette))).astype(np.uint8), n_off
