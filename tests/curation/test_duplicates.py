@@ -6,16 +6,11 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from defectmill.curation import duplicates
-from defectmill.curation.duplicates import (
-    Scan,
-    find_groups,
-    fingerprint,
-    nearest_neighbours,
-    refuse_one_group,
-    scan_images,
-)
+from defectmill.curation import duplicates, similarity
+from defectmill.curation.duplicates import Scan, find_groups, fingerprint, refuse_one_group, scan_images
 from defectmill.files import DefectmillError
 from defectmill.images import ImageError, write_image
 from fake_competition import make_info
@@ -37,9 +32,9 @@ def groups_of(folder, image_ids, **changes) -> list[int]:
 
 @pytest.fixture(params=[1, 3, None])
 def block(request, monkeypatch):
-    """Compare all pairs of images a few rows at a time: a row of seven distances takes 56 bytes."""
+    """Compare all pairs of images a few rows at a time: a row of seven similarities takes 28 bytes."""
     if request.param:
-        monkeypatch.setattr(duplicates, "BLOCK", request.param * 56 / 2**20)
+        monkeypatch.setattr(similarity, "BLOCK", request.param * 28)
 
 
 def test_images_are_scanned_in_the_order_asked_for(tmp_path):
@@ -153,16 +148,6 @@ def test_groups_join_over_a_third_image(tmp_path):
     assert groups_of(tmp_path, ids, group_pattern=r"^(part\d+)_") == [0, 0, 0]
 
 
-def test_nearest_neighbour_is_the_first_of_the_most_similar(block):
-    candidates = np.array([[1, 0, 0], [0, 1, 0], [0, 0.6, 0.8], [0, 1, 0], [0, 1, 0]], np.float32)
-    queries = np.array([[0, 0.8, 0.6], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
-    places, similarity = nearest_neighbours(queries, candidates)
-    assert places.tolist() == [2, 0, 1, 0]
-    assert similarity == pytest.approx([0.96, 1, 1, 0])
-    assert nearest_neighbours(queries, candidates[:0])[1].tolist() == [0, 0, 0, 0]
-    assert nearest_neighbours(queries[:0], candidates)[0].tolist() == []
-
-
 def turned(degrees: float) -> list[float]:
     """A fingerprint whose similarity to another is the cosine of the angle between them."""
     return [np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]
@@ -222,3 +207,50 @@ def test_names_or_copies_that_join_all_images_are_named(tmp_path):
     for some, why in ((["a_1.png", "b.png"], r"split \(of equal bytes\): no"), (["b.png"], "split: no")):
         with pytest.raises(DefectmillError, match=why):
             one_group(tmp_path, some)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 25), st.integers(1, 300), st.integers(0, 20))
+def test_groups_and_pairs_are_those_of_all_pairs_at_once(seed, n, size, kept):
+    rng = np.random.default_rng(seed)
+    prints = rng.normal(size=(n, 3)).astype(np.float32)
+    prints /= np.linalg.norm(prints, axis=1, keepdims=True)
+    names = [f"part{part}_{k}.png" for k, part in enumerate(rng.integers(0, 2 * n, n))]
+    table = pd.DataFrame({"ImageId": names, "digest": rng.integers(0, 3 * n, n).astype(str)})
+    info = make_info().model_copy(update={"group_pattern": r"^(part\d+)_", "near_duplicate": 0.93})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "BLOCK", size)
+        patch.setattr(duplicates, "PAIRS", kept)
+        groups = find_groups(Scan(table, prints), info)
+        pairs = duplicates.pairs_at_threshold(table.assign(group=groups), prints, info, n=3)
+    parts = table["ImageId"].str.extract(r"^(part\d+)_")[0].to_numpy()
+    alike, digests = prints @ prints.T, table["digest"].to_numpy()
+    joined = (alike >= 0.93) | (parts[:, None] == parts) | (digests[:, None] == digests)
+    # Each step of the power joins over one image more.
+    together = np.linalg.matrix_power(joined.astype(float) + np.eye(n), n) > 0
+    assert groups.tolist() == pd.factorize(together.argmax(axis=1))[0].tolist()
+    later = np.triu(np.ones((n, n), bool), 1)
+    wanted = {"joined": later & (alike >= 0.93) & (parts[:, None] != parts), "apart": later & ~together}
+    for side, fits in wanted.items():
+        nearest = np.sort(np.abs(alike[fits] - 0.93))[:3]
+        found = pairs[pairs["side"] == side]
+        np.testing.assert_allclose(np.abs(found["similarity"].astype(float) - 0.93), nearest, atol=1e-6)
+        places = [[names.index(name) for name in found[column]] for column in ("first", "second")]
+        assert all(fits[pair] for pair in zip(*places, strict=True))
+        assert len({*zip(*places, strict=True)}) == len(found)
+
+
+def test_pictures_that_are_all_alike_take_no_more_memory_than_others(monkeypatch):
+    monkeypatch.setattr(duplicates, "PAIRS", 10)
+    monkeypatch.setattr(similarity, "BLOCK", 4 * 60 * 2)
+    joined = []
+    number = duplicates._number_groups
+    monkeypatch.setattr(
+        duplicates,
+        "_number_groups",
+        lambda pairs, n: joined.append(sum(p.shape[1] for p in pairs)) or number(pairs, n),
+    )
+    prints = np.tile(np.float32([0.6, 0.8]), (60, 1))
+    table = pd.DataFrame({"ImageId": [f"{k}.png" for k in range(60)], "digest": range(60)})
+    assert not find_groups(Scan(table, prints), make_info()).any()
+    assert max(joined) <= 2 * 60

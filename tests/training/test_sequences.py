@@ -405,3 +405,17 @@ def test_a_multiclass_head_refuses_overlapping_classes_by_name(competition, root
     with pytest.raises(LabelError, match=says):
         sequences_of((overlapping, images, folder), root, **{"model.head": "multiclass"})
     sequences_of((overlapping, images, folder), root, **{"model.head": "multilabel"})
+
+
+def test_the_images_are_put_in_order_once_an_epoch(competition, monkeypatch):
+    drawn, order = [], DefectSequence._order
+    monkeypatch.setattr(
+        DefectSequence, "_order", lambda self, epoch: drawn.append(epoch) or order(self, epoch)
+    )
+    sequence = make(competition, RESIZED, epochs=3)
+    ids = [
+        sequence._choose(epoch, slot, np.random.default_rng(0))[0] for epoch in range(3) for slot in range(5)
+    ]
+    assert drawn == [0, 1, 2]
+    expected = (np.random.default_rng([3, epoch]).permutation(5) for epoch in range(3))
+    assert ids == [f"{n}.png" for n in np.concatenate([*expected])]

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from defectmill.config import Experiment
-from defectmill.curation.duplicates import Scan, nearest_neighbours
+from defectmill.curation.duplicates import Scan
+from defectmill.curation.similarity import nearest_neighbours
 from defectmill.dataset_info import DatasetInfo, Published
 from defectmill.files import SUFFIXES, match_names
 from defectmill.images import list_unread, original_of, read_shape

@@ -11,10 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn import config_context
-from sklearn.metrics import pairwise_distances_argmin_min, pairwise_distances_chunked
-from sklearn.neighbors import NearestNeighbors
 
+from defectmill.curation.similarity import compare, nearest_outside
 from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError, read_file, write_atomically
 from defectmill.images import decode_image, original_of, read_depth, read_orientation, resize_image
@@ -23,7 +21,7 @@ SIGNATURES = {b"\xff\xd8": {".jpg", ".jpeg"}, b"\x89P": {".png"}, b"BM": {".bmp"
 COLUMNS = {"ImageId": str, "height": int, "width": int, "digest": str, "blank": bool, "wrong_suffix": bool}
 COLUMNS |= {"bits": int, "orientation": int}
 SIDE = 64  # pixels of the small image behind a fingerprint
-BLOCK = 128  # MiB of distances at a time: all pairs of 18,000 images would take 1.3 GB
+PAIRS = 2**20  # similar pairs that are kept at a time: pictures of one background are all alike
 
 
 class Scan(NamedTuple):
@@ -49,7 +47,10 @@ class Scan(NamedTuple):
 def scan_images(folder: Path, image_ids: Sequence[str]) -> Scan:
     """Read every file once; ImageError names one that is no image."""
 
-    def scan(image_id: str) -> tuple[tuple, np.ndarray]:
+    fingerprints = np.empty((len(image_ids), SIDE * SIDE), np.float32)
+
+    def scan(place: int) -> tuple:
+        image_id = image_ids[place]
         data, suffix = read_file(folder / image_id), Path(image_id).suffix.lower()
         image = decode_image(np.frombuffer(data, np.uint8), folder / image_id)
         flags = image.min() == image.max(), suffix not in SIGNATURES.get(data[:2], {suffix})
@@ -58,12 +59,12 @@ def scan_images(folder: Path, image_ids: Sequence[str]) -> Scan:
             read_orientation(folder / image_id, data),
         )
         digest = hashlib.sha256(data).hexdigest()
-        return (image_id, *image.shape[:2], digest, *flags, *tags), fingerprint(image)
+        fingerprints[place] = fingerprint(image)
+        return image_id, *image.shape[:2], digest, *flags, *tags
 
     with ThreadPoolExecutor() as pool:
-        scanned = list(pool.map(scan, image_ids))
-    table = pd.DataFrame([row for row, _ in scanned], columns=list(COLUMNS)).astype(COLUMNS)
-    return Scan(table, np.array([seen for _, seen in scanned], np.float32).reshape(-1, SIDE * SIDE))
+        rows = list(pool.map(scan, range(len(image_ids))))
+    return Scan(pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS), fingerprints)
 
 
 def fingerprint(image: np.ndarray, side: int = SIDE) -> np.ndarray:
@@ -112,11 +113,18 @@ def find_groups(scan: Scan, info: DatasetInfo) -> np.ndarray:
     Images are joined by file names, as augmented copies, by equal bytes and by a similarity above
     `info.near_duplicate`, over a third image too.
     """
-    search = NearestNeighbors(metric="cosine", algorithm="brute").fit(scan.fingerprints)
-    with config_context(working_memory=BLOCK):
-        similar = search.radius_neighbors_graph(radius=1 - info.near_duplicate)
     pairs = [_join_by_name(scan.table["ImageId"], info), _join_equal(scan.table["digest"])]
-    return _number_groups([*pairs, np.stack(similar.nonzero())], len(scan.table))
+    groups, similar, radius = (
+        _number_groups(pairs, len(scan.table)),
+        list[np.ndarray](),
+        1 - info.near_duplicate,
+    )
+    for rows, columns, similarities in compare(scan.fingerprints):
+        first, second = np.nonzero(1 - similarities <= radius)
+        similar.append(np.stack([groups[rows[first]], groups[columns[second]]]))
+        if sum(part.shape[1] for part in similar) > PAIRS:
+            groups, similar = _number_groups(similar, len(groups))[groups], []
+    return _number_groups([*similar, np.zeros((2, 0), int)], len(groups))[groups]
 
 
 def refuse_one_group(groups: np.ndarray, scan: Scan, info: DatasetInfo) -> None:
@@ -132,26 +140,12 @@ def refuse_one_group(groups: np.ndarray, scan: Scan, info: DatasetInfo) -> None:
     if not by_name.any() or first.sum() < 2:
         why = f"group_pattern {info.group_pattern!r} joins them" if first.sum() > 1 else "of equal bytes"
         raise DefectmillError(f"{offence}{f' ({why})' * (len(names) > 1)}: nothing is left to validate on")
-    search = NearestNeighbors(n_neighbors=1, metric="cosine", algorithm="brute").fit(scan.fingerprints[first])
-    with config_context(working_memory=BLOCK):
-        likeness = 1 - search.kneighbors()[0][:, 0]
+    likeness = nearest_outside(scan.fingerprints[first], np.arange(first.sum())[None])[1]
     raise DefectmillError(
         f"{offence}: nothing is left to validate on. The nearest of each is alike by {likeness.min():.3f} to "
         f"{likeness.max():.3f}, above near_duplicate, {info.near_duplicate}: if they show several parts "
         f"before one background, set it higher in input/{info.name}/info.json (or dataset.json)"
     )
-
-
-def nearest_neighbours(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the most similar of M candidates, (M, D), for each of N queries, (N, D); the first of equals.
-
-    Returns: (N,) places among the candidates and (N,) similarity in -1..1; zeros without candidates.
-    """
-    if not len(queries) or not len(candidates):
-        return np.zeros(len(queries), np.int64), np.zeros(len(queries), np.float32)
-    with config_context(working_memory=BLOCK):
-        places, distances = pairwise_distances_argmin_min(queries, candidates, metric="cosine")
-    return places, 1 - distances
 
 
 def pairs_at_threshold(
@@ -167,21 +161,34 @@ def pairs_at_threshold(
     """
     ids, groups, radius = images["ImageId"].to_numpy(), images["group"].to_numpy(), 1 - info.near_duplicate
     parts = _number_groups([_join_by_name(images["ImageId"], info)], len(ids))
-    found: dict[str, list[tuple]] = {"joined": [], "apart": []}
-    top = 0
-    with config_context(working_memory=BLOCK):
-        for distances in pairwise_distances_chunked(fingerprints, metric="cosine"):
-            rows = np.arange(top, top + len(distances))[:, None]
-            later, near = np.arange(len(ids)) > rows, distances <= radius
-            gaps = pd.Series(np.abs(distances - radius).ravel())
-            fits = later & near & (parts[rows] != parts), later & ~near & (groups[rows] != groups)
-            for pairs, fit in zip(found.values(), fits, strict=True):
-                for place, gap in gaps[fit.ravel()].nsmallest(n).items():
-                    row, column = divmod(int(place), len(ids))
-                    pairs.append((gap, 1 - float(distances[row, column]), ids[top + row], ids[column]))
-            top += len(distances)
-    table = [(side, *pair[1:]) for side, pairs in found.items() for pair in sorted(pairs)[:n]]
+    found: dict[str, dict[tuple, tuple]] = {"joined": {}, "apart": {}}
+    for rows, columns, similarities in compare(fingerprints):
+        distances = 1 - similarities
+        later, near = columns > rows[:, None], distances <= radius
+        fits = later & near & _differ(parts, rows, columns), later & ~near & _differ(groups, rows, columns)
+        for side, fit in zip(found, fits, strict=True):
+            gaps = np.where(fit, np.abs(distances - radius), np.inf)
+            for row, column in zip(*_find_least(gaps, n), strict=True):
+                pair = ids[rows[row]], ids[columns[column]]
+                found[side][pair] = float(gaps[row, column]), 1 - float(distances[row, column])
+            found[side] = dict(sorted(found[side].items(), key=lambda item: (item[1], item[0]))[:n])
+    table = [
+        (side, likeness, *pair) for side, pairs in found.items() for pair, (_, likeness) in pairs.items()
+    ]
     return pd.DataFrame(table, columns=["side", "similarity", "first", "second"])
+
+
+def _differ(keys: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(R, C) whether two images have different keys."""
+    return keys[rows][:, None] != keys[columns]
+
+
+def _find_least(values: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
+    """Find the n least finite numbers of a matrix, of equal ones the first: their rows and columns."""
+    flat = values.ravel()
+    bound = np.partition(flat, n - 1)[n - 1] if flat.size > n else np.inf
+    places = np.flatnonzero(np.isfinite(flat) & (flat <= bound))
+    return np.unravel_index(places[np.argsort(flat[places], kind="stable")[:n]], values.shape)
 
 
 def _number_groups(pairs: Sequence[np.ndarray], n: int) -> np.ndarray:

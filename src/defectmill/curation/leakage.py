@@ -6,7 +6,7 @@ What it scores above the floor, the empty submission, comes from duplicates on b
 import numpy as np
 import pandas as pd
 
-from defectmill.curation.duplicates import nearest_neighbours
+from defectmill.curation.similarity import nearest_neighbours, nearest_outside
 from defectmill.images import resize_masks
 from defectmill.labels import draw_runs, make_label_table, runs_by_image
 from defectmill.rle import mask_to_rle
@@ -26,7 +26,9 @@ def leak_report(
         image of the same group is trained on), share (of the images), "1-NN score", floor, "1-NN Dice".
     """
     rows, plain = [], np.random.default_rng(seed).permutation(len(images)) % n_folds
-    for name, folds in (("random split", plain), ("by group", images["fold"].to_numpy())):
+    splits = {"random split": plain, "by group": images["fold"].to_numpy()}
+    nearest = nearest_outside(fingerprints, np.stack([*splits.values()]))[0]
+    for (name, folds), places in zip(splits.items(), nearest, strict=True):
         split = images.assign(fold=folds)
         leaking = sum(
             int(asked["group"].isin(split["group"][split["fold"] != fold]).sum())
@@ -34,9 +36,10 @@ def leak_report(
         )
         asked = images[folds >= 0]
         truth = labels[labels["ImageId"].isin(asked["ImageId"])]
-        predicted = truth[["ImageId", "ClassId"]].merge(copy_across_folds(labels, split, fingerprints))
-        (floor, _), _, nearest = baselines(truth, predicted, asked).iloc[:, 1:].to_numpy()
-        rows.append((name, len(asked), leaking, leaking / len(asked), nearest[0], floor, nearest[1]))
+        copied = _copy_masks(labels, images.iloc[places[folds >= 0]], asked)
+        predicted = truth[["ImageId", "ClassId"]].merge(copied)
+        (floor, _), _, (score, dice) = baselines(truth, predicted, asked).iloc[:, 1:].to_numpy()
+        rows.append((name, len(asked), leaking, leaking / len(asked), score, floor, dice))
     columns = ["split", "images", "duplicates in training", "share", "1-NN score", "floor", "1-NN Dice"]
     return pd.DataFrame(rows, columns=columns).fillna({"1-NN Dice": 0.0})
 
@@ -73,10 +76,9 @@ def copy_across_folds(labels: pd.DataFrame, images: pd.DataFrame, fingerprints: 
         Label table of the images that have a fold, fold by fold.
     """
     folds = images["fold"].to_numpy()
-    insides = (folds == fold for fold in np.unique(folds[folds >= 0]))
-    return pd.concat(
-        copy_nearest(labels, images[~i], fingerprints[~i], images[i], fingerprints[i]) for i in insides
-    )
+    places = nearest_outside(fingerprints, folds[None])[0][0]
+    asked = np.argsort(folds, kind="stable")[np.sum(folds < 0) :]
+    return _copy_masks(labels, images.iloc[places[asked]], images.iloc[asked])
 
 
 def copy_nearest(
@@ -95,10 +97,16 @@ def copy_nearest(
     Returns:
         Label table of the asked images, a row for every class.
     """
+    return _copy_masks(
+        labels, known.iloc[nearest_neighbours(asked_fingerprints, known_fingerprints)[0]], asked
+    )
+
+
+def _copy_masks(labels: pd.DataFrame, sources: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
+    """Give each image of one image table the masks of the image in its row of the other: a label table."""
     class_ids, runs = range(1, int(labels["ClassId"].max()) + 1), runs_by_image(labels)
-    nearest = known.iloc[nearest_neighbours(asked_fingerprints, known_fingerprints)[0]]
     columns, rows = ["ImageId", "height", "width"], []
-    pairs = zip(asked[columns].to_numpy().tolist(), nearest[columns].to_numpy().tolist(), strict=True)
+    pairs = zip(asked[columns].to_numpy().tolist(), sources[columns].to_numpy().tolist(), strict=True)
     for (image_id, *shape), (source, *source_shape) in pairs:
         copied = runs[source]
         if shape != source_shape:

@@ -93,6 +93,8 @@ class DefectSequence(keras.utils.Sequence):
         self._n = steps * batch_size or len(self.image_ids)
         self._slots = split_batches(self._n, batch_size)
         self._augment = Augmenter(self.data.augment, self.data.shape)
+        # Two epochs: Keras asks for the next one's first batches before the last one's are all shown.
+        self._order = lru_cache(2)(self._order)  # type: ignore[method-assign]
 
     @property
     def steps_per_epoch(self) -> int:
