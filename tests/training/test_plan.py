@@ -88,21 +88,21 @@ FACTS = {
         (18, 171, 362, 504, 109),
     ),
 }
-# channels, scale, side of a crop, batch, zoom from, tiles; as in the recipes, or near.
+# channels, scale, side of a crop, batch, zoom from, tiles.
 DATA = {
-    "sample": (1, 0.5, 128, 16, 0.6, False),
-    "magnetic-tile": (1, 1.0, 128, 16, 0.5, False),
-    "mvtec-tile": (3, 0.5, 128, 16, 0.7, False),
-    "aluminum": (3, 0.25, 192, 8, 0.6, True),
+    "sample": (1, 0.5, 160, 12, 0.6, False),
+    "magnetic-tile": (1, 1.0, 224, 8, 0.5, False),
+    "mvtec-tile": (3, 0.5, 192, 8, 0.7, False),
+    "aluminum": (3, 0.25, 256, 4, 0.6, True),
     "crack": (3, 1.0, 160, 12, 0.7, False),
     "severstal": (1, 0.5, 128, 16, 0.6, False),
     "leather": (3, 1.0, 128, 16, 0.7, False),
-    "concrete": (3, 0.5, 128, 16, 0.5, False),
+    "concrete": (3, 0.5, 256, 4, 0.5, False),
 }
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_scale_and_crops_are_those_of_the_recipes(name):
+def test_crops_hold_a_defect_of_the_largest_class(name):
     plan = draft(FACTS[name], {})
     settings = ("data.channels", "data.scale", "data.shape", "training.batch_size", "data.zoom")
     channels, scale, shape, batch_size, zoom = map(plan.get, settings)
