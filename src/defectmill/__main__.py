@@ -83,9 +83,11 @@ def main(words: Sequence[str]) -> None:
     """
     given = read_command(words)
     name = getattr(given, "experiment", getattr(given, "dataset", getattr(given, "name", "")))
+    if name:
+        files.check_name(name, "EXPERIMENT" if hasattr(given, "experiment") else "NAME")
     folder = files.ROOT / ("input" if given.command in ("input", "augment") else "output")
     held = (
-        files.hold(folder / f".{Path(name).name}.lock", f"{folder.name}/{name}")
+        files.hold(folder / f".{name}.lock", f"{folder.name}/{name}")
         if given.command in HOLDS
         else nullcontext()
     )
