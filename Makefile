@@ -18,6 +18,7 @@ MLFLOW ?=
 BUDGET ?= 30min
 AGREEMENT ?= 0.8
 RUNS ?=
+SECONDS ?= 60
 VENV ?= .venv
 PYTHON ?= python3
 
@@ -31,7 +32,7 @@ $(foreach v,EXPERIMENT $(if $(strip $(value NAME)),NAME),$(if $(call wrong,$(val
 $(foreach n,$(value EXPERIMENTS),$(if $(call wrong,$n,1),$(call refuse,EXPERIMENTS,$n)))
 override EXPERIMENT := $(strip $(value EXPERIMENT))
 # All other values reach Python by the environment: no shell reads them.
-$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT,\
+$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT SECONDS,\
   $(eval export DEFECTMILL_$v = $$(value $v)))
 
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)
@@ -65,7 +66,7 @@ export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
 MAKEFLAGS += --no-print-directory
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report infer convert test test-all lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer convert test test-all fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -217,6 +218,10 @@ test: $(VENV)/.installed
 ## test-all: the slow tests too
 test-all: $(VENV)/.installed
 	@$(PY) -m pytest
+
+## fuzz: damaged files and strings for every reader, for SECONDS=60; what is not refused in a line is kept
+fuzz: $(VENV)/.installed
+	@PYTHONPATH="$$PYTHONPATH:$(CURDIR)/tests" $(PY) -m fuzzing
 
 ## lint: ruff, the layers of the house, types
 lint: $(VENV)/.installed

@@ -49,6 +49,15 @@ runpy.run_module("defectmill", run_name="__main__")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "train_eval_infer.config"]
 
 
+@pytest.mark.parametrize(
+    "words", [("settings", "../x"), ("augment", "/x"), ("convert", "a/b"), ("train", "a b")]
+)
+def test_a_name_that_leaves_its_folder_is_refused(root, words):
+    with pytest.raises(DefectmillError, match=r"^(EXPERIMENT|NAME)=.*: one word of letters"):
+        main(words)
+    assert not [path for path in root.rglob("*") if path.is_file()]
+
+
 def test_an_unknown_command_is_refused_with_those_there_are():
     done = run("trian")
     assert done.returncode == 2

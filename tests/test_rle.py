@@ -4,6 +4,10 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_masks
 
 from defectmill.rle import (
     RleError,
@@ -271,3 +275,61 @@ def test_text_that_is_not_coco_s_is_refused(counts):
 def test_coco_s_runs_that_do_not_fill_the_image_are_refused(counts, offence):
     with pytest.raises(RleError, match=re.escape(offence)):
         parse_coco_runs(counts, (3, 4))
+
+
+@st.composite
+def masks(draw, n: int = 1):
+    """Masks of one shape, (H, W) uint8."""
+    shape = draw(st.tuples(st.integers(1, 7), st.integers(1, 9)))
+    return [draw(arrays(np.uint8, shape, elements=st.integers(0, 1))) for _ in range(n)]
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(masks(2))
+def test_what_runs_tell_is_what_the_pixels_tell(pair):
+    one, other = pair
+    rles = [mask_to_rle(mask) for mask in pair]
+    np.testing.assert_array_equal(rle_to_mask(rles[0], one.shape), one)
+    assert rle_area(rles[0]) == one.sum()
+    assert intersect_rles(*rles) == (one & other).sum()
+    if one.any() and other.any():
+        assert unite_rles(rles) == mask_to_rle(one | other)
+    starts, lengths = parse_runs(rles[0], one.shape)
+    flat = np.concatenate([[0], one.ravel(order="F"), [0]])
+    assert starts.tolist() == (np.flatnonzero(np.diff(flat.astype(int)) == 1) + 1).tolist()
+    assert (lengths > 0).all()
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(masks(), st.integers(0, 2**32))
+def test_a_pixel_that_is_drawn_lies_in_the_mask(one, seed):
+    (mask,) = one
+    if mask.any():
+        assert mask[draw_pixel(mask_to_rle(mask), len(mask), np.random.default_rng(seed))] == 1
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(st.text("0123456789 -", max_size=20))
+def test_a_string_is_refused_or_is_the_string_of_its_mask(text):
+    try:
+        mask = rle_to_mask(text, (5, 9))
+    except RleError:
+        return
+    assert unite_rles([text]) == mask_to_rle(mask)
+
+
+@pytest.mark.slow
+def test_ten_thousand_masks_are_those_of_coco_s_own_tool():
+    rng = np.random.default_rng(0)
+    for _ in range(10_000):  # at most 40 x 40: all sides from 1 on, from empty to full
+        shape = tuple(rng.integers(1, 40, 2).tolist())
+        mask = np.asfortranarray(rng.random(shape) < rng.random() ** 2, np.uint8)
+        packed = coco_masks.encode(mask)
+        runs = parse_coco_runs(packed["counts"].decode(), shape)
+        np.testing.assert_array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.ravel(order="F"))
+        assert coco_masks.frPyObjects({"size": shape, "counts": runs}, *shape) == packed
+        rle = mask_to_rle(mask)
+        assert rle_area(rle) == coco_masks.area(packed)
+        assert (
+            rle.split()[::2] == [str(n + 1) for n in np.cumsum(runs)[::2].tolist()][: len(rle.split()) // 2]
+        )

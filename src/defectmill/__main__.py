@@ -81,12 +81,14 @@ def main(words: Sequence[str]) -> None:
         SystemExit: a wrong command line, or a notebook that failed.
     """
     given = read_command(words)
-    run = load_experiment(given.experiment, parse_overrides(given.set)) if hasattr(given, "set") else None
     name = getattr(given, "experiment", getattr(given, "dataset", getattr(given, "name", "")))
+    if name:
+        files.check_name(name, "EXPERIMENT" if hasattr(given, "experiment") else "NAME")
+    run = load_experiment(given.experiment, parse_overrides(given.set)) if hasattr(given, "set") else None
     kind = "input" if given.command in ("input", "augment") else "output"
     with ExitStack() as stack:
         if given.command in HOLDS:
-            lock = files.ROOT / kind / f".{Path(name).name}.lock"
+            lock = files.ROOT / kind / f".{name}.lock"
             stack.enter_context(files.hold(lock, f"{kind}/{name} is being made"))
         if given.command in READS and run:
             lock = files.ROOT / "input" / f".{run.dataset}.lock"

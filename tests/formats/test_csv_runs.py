@@ -1,6 +1,8 @@
 """Runs in CSV files: the columns of several competitions, on images that are never square."""
 
+import os
 import re
+import time
 
 import numpy as np
 import pytest
@@ -259,3 +261,19 @@ def test_large_images_are_not_drawn_to_tell_the_direction(raw, monkeypatch):
     assert "1 masks fall into" in find(folder).notes[0]
     monkeypatch.setattr(csv_runs, "LARGEST", mask.size - 1)
     assert "the masks do not tell" in find(folder).notes[0]
+
+
+@pytest.mark.parametrize(
+    "header", [b"x" * 3_000_000, b'"' + b"x" * 3_000_000, b"\0,ImageId", b"," * 3_000_000]
+)
+def test_a_header_without_end_is_of_another_format(tmp_path, header):
+    (tmp_path / "a.csv").write_bytes(header + b"\n1,2\n")
+    started = time.perf_counter()
+    assert find(tmp_path) is None
+    assert time.perf_counter() - started < 5
+
+
+def test_a_pipe_is_of_another_format(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+    assert find(tmp_path) is None
+    assert find(tmp_path / "a.csv") is None

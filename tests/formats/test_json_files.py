@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from defectmill.dataset_info import DatasetInfo, DefectClass
+from defectmill.files import DefectmillError
 from defectmill.formats.json_files import find_label_studio, find_labelme, find_supervisely, write_labelme
 from defectmill.formats.json_files.label_studio import ANSWERS, FURTHER, UNNAMED, unpack_brush
 from defectmill.formats.json_files.labelme import IGNORED, inset_outline
+from defectmill.formats.json_files.records import decode_patch, read_corners, read_json
 from defectmill.formats.reading import CLEAN, CUT, NO_AREA, TURNED, UNTURNED
 from defectmill.formats.shapes import FAINT, NO_CLASS, OUTSIDE, SHORT, FormatError, mask_to_polygons
 from defectmill.images import write_image
@@ -787,3 +790,27 @@ def test_label_studio_refuses_a_task_with_its_place(tmp_path, tasks, offence):
 def test_other_lists_are_not_label_studio_s(tmp_path, document):
     save_json(tmp_path / "a.json", document)
     assert find_label_studio(tmp_path) is None
+
+
+def test_a_mask_that_unpacks_to_gigabytes_is_refused_before_it_does(monkeypatch):
+    monkeypatch.setenv("DEFECTMILL_MEGAPIXELS", "0.01")
+    bomb = base64.b64encode(zlib.compress(b"\x89PNG" + bytes(20_000_000))).decode()
+    tracemalloc.start()
+    with pytest.raises(DefectmillError, match="mask: not a readable image"):
+        decode_patch(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_json_of_brackets_without_end_is_refused(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(FormatError, match=r"a\.json: not JSON \(brackets in brackets without end\)"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("corners", [[[1, 2], [3, "NaN"]], [[1, 2], [float("inf"), 4]], [[1, 2], [1e300, 4]]])
+def test_corners_that_are_no_pixels_are_refused(corners):
+    with pytest.raises(FormatError, match="are no corners in pixels"):
+        read_corners(corners)

@@ -1,6 +1,7 @@
 """CVAT's XML and Pascal VOC's class masks, on images of 6 x 9 pixels with shapes drawn by hand."""
 
 import re
+import time
 from pathlib import Path
 
 import cv2
@@ -410,3 +411,26 @@ def test_voc_of_boxes_alone_is_refused_and_another_folder_is_none(tmp_path):
     with pytest.raises(FormatError, match=r"a\.xml: holds boxes, and there is no SegmentationClass/"):
         find_voc(tmp_path)
     assert find_voc(path) is None
+
+
+@pytest.mark.parametrize("line", ["pit:256,0,0::", "pit:1,2,9999::", "pit:-1,0,0::", "pit:٣,0,0"])
+def test_a_colour_that_is_none_is_refused_by_its_line(tmp_path, line):
+    save_voc(tmp_path, labelmap=f"# label\n{line}\n")
+    with pytest.raises(FormatError, match=r"labelmap\.txt: line 2 is .*; name:red,green,blue:: is wanted"):
+        find_voc(tmp_path)
+
+
+def test_a_line_of_blanks_is_read_at_once(tmp_path):
+    save_voc(tmp_path, labelmap=f"pit{' ' * 300_000}x\n")
+    started = time.perf_counter()
+    with pytest.raises(FormatError, match="line 1 is 'pit"):
+        find_voc(tmp_path)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e300", ""])
+def test_numbers_that_are_no_pixels_are_refused(tmp_path, number):
+    save_image(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text(cvat(cvat_shape("mask", rle="6", left=number, top=0, width=3, height=2)))
+    with pytest.raises(FormatError, match=r"mask has left top width height = .*; numbers are wanted"):
+        only(find_cvat(tmp_path))

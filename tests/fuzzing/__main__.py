@@ -1,10 +1,11 @@
-"""Run the targets in turn: `python -m fuzzing --seconds=60`; half of the time goes to strings.
+"""Run the targets in turn: make fuzz, or `python -m fuzzing --seconds=60`; half of the time goes to strings.
 
 A find is another exception than a DefectmillError, SLOW seconds or MEMORY bytes. Its input is kept in a file;
 `--target=NAME FILE` reads that again, and shows the traceback.
 """
 
 import argparse
+import os
 import random
 import resource
 import signal
@@ -23,9 +24,9 @@ TURN = 0.25  # seconds
 def main() -> int:
     """Feed the targets; 1 where something was found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=os.environ.get("DEFECTMILL_SECONDS") or 60)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--target", default="", help="one of them, or `files`, all but the quick ones")
+    parser.add_argument("--target", default="", help="one of them, or `strings`, or `files`")
     parser.add_argument("file", nargs="?", type=Path)
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -34,6 +35,7 @@ def main() -> int:
         home = Path(folder)
         targets = strings.make_targets(home / "project") | annotations.make_targets(home / "raw")
         wanted = {"": list(targets), "files": [name for name, one in targets.items() if not one.is_quick]}
+        wanted["strings"] = [name for name, one in targets.items() if one.is_quick]
         chosen = {
             name: one for name, one in targets.items() if name in wanted.get(given.target, [given.target])
         }
@@ -48,24 +50,23 @@ def main() -> int:
 
 
 def feed(targets: dict[str, Target], seconds: float, rng: random.Random) -> None:
-    """Feed the targets in turn until the time is over."""
+    """Feed the targets in turn until the time is over; quick ones each second time with short strings."""
     for target in targets.values():
         for seed in list(target.seeds):
-            _feed_one(target, seed)
+            target.feed(seed)
     quick = [one for one in targets.values() if one.is_quick]
-    others = [one for one in targets.values() if not one.is_quick]
+    others = [one for one in targets.values() if not one.is_quick] or quick
     end, turn = time.perf_counter() + seconds, 0
     while (now := time.perf_counter()) < end:
-        some = quick if quick and (turn % 2 or not others) else others
-        target, until, turn = some[turn // 2 % len(some)], min(end, now + TURN), turn + 1
+        some = others if turn % 2 or not quick else quick
+        target, until = some[turn // 2 % len(some)], min(end, now + TURN)
+        short = target.short if turn // 2 // len(some) % 2 == turn % 2 else None
+        signal.setitimer(signal.ITIMER_REAL, SLOW)
         while time.perf_counter() < until:
-            _feed_one(target, damage(rng, target.seeds))
-
-
-def _feed_one(target: Target, data: bytes) -> None:
-    signal.setitimer(signal.ITIMER_REAL, SLOW)
-    target.feed(data)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+            for _ in range(100 if target.is_quick else 1):
+                target.feed(next(short) if short else damage(rng, target.seeds))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        turn += 1
 
 
 def tell(targets: dict[str, Target], seed: int, seconds: float) -> int:

@@ -28,6 +28,7 @@ IDS = ["a.png", "b.png"]
 CONFIG = b"""[model]
 image_width = 64
 image_height = 32
+num_layers = 4
 base_kernels = (9,9)
 loss = "bce_dice_loss"
 metrics = ["dice_coef"]
@@ -85,12 +86,10 @@ def use_rle(text: str) -> bool:
     return True
 
 
-def use_coco_runs(text: str) -> None:
+def use_coco_runs(text: str) -> bool:
     """Read COCO's runs, compressed or as numbers."""
-    counts = (
-        [int(n) for n in re.findall("-?[0-9]+", text)] if re.fullmatch(r"(-?[0-9]{1,30} ?)+", text) else text
-    )
-    runs = parse_coco_runs(counts, SHAPE)
+    is_plain = re.fullmatch("[-0-9 ]+", text) and len(text) < 200
+    runs = parse_coco_runs([*map(int, re.findall("-?[0-9]+", text))] if is_plain else text, SHAPE)
     assert sum(runs) == SHAPE[0] * SHAPE[1]
     assert min(runs) >= 0
     return True
@@ -118,10 +117,15 @@ def make_targets(home: Path) -> dict[str, Target]:
     combined = b"ImageId_ClassId,EncodedPixels\na.png_1,1 3\na.png_2,\nb.png_3,5 9 20 7\n"
     separate = b"ImageId,ClassId,EncodedPixels\na,1,1 3\na,1,9 9\nb.png,2,-1\n"
     return {
-        "runs": text_target(use_rle, "1 3", "1 3 10 5|4 9", "126 1", "1 126|2 2 7 7", "-1", ""),
-        "coco runs": text_target(use_coco_runs, "0d01j3", "0 126", "20 6 100", "PPYo1"),
-        "image_class": text_target(split_image_class, "a.jpg_1", "a_b.png_12"),
-        "names": text_target(lambda text: match_names([text], IDS), "a", "folder/b.png", "A.PNG", " a.png"),
+        "one run": text_target(
+            lambda text: parse_runs(text, SHAPE), "1 3 10 5", "126 1", "1 126", letters="013 9-"
+        ),
+        "runs": text_target(use_rle, "1 3", "1 3 10 5|4 9", "126 1", "1 126|2 2 7 7", "-1", letters="12 |"),
+        "coco runs": text_target(use_coco_runs, "m036000000000[1", "0 126", "20 6 100", letters="01OPno "),
+        "image_class": text_target(split_image_class, "a.jpg_1", "a_b.png_12", letters="a_1. "),
+        "names": text_target(
+            lambda text: match_names([text], IDS), "a", "folder/b.png", " A.PNG", letters="ab/\\. "
+        ),
         "literal": text_target(read_literal, "(9, 9)", "{(0,0,0):0,(1,2,3):1}", "['a', 1.5, None, True]"),
         "overrides": text_target(
             parse_overrides, "training.epochs=3 data.shape=[64,96]", "seed=1 model.name=unet"

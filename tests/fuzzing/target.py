@@ -3,8 +3,9 @@
 import random
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, count, product
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,14 @@ class Target:
     """A reader, and what became of its inputs.
 
     run: gives anything, or raises a DefectmillError. seeds: right inputs, from which others are made; those
-    of which `run` gives True join them. found: what else happened, with an input that shows it.
+    of which `run` gives True join them. short: all strings of some letters, the shortest first. found: what
+    else happened, with an input that shows it.
     """
 
     run: Callable[[bytes], Any]
     seeds: list[bytes]
     is_quick: bool = False
+    short: Iterator[bytes] | None = None
     read: int = 0
     refused: int = 0
     found: dict[str, bytes] = field(default_factory=dict)
@@ -61,11 +64,12 @@ class Target:
                 self.seeds.append(data)
 
 
-def text_target(run: Callable[[str], Any], *seeds: str) -> Target:
-    """Make a target that reads the input as a string."""
-    return Target(
-        lambda data: run(data.decode("utf-8", "replace")), [s.encode() for s in seeds], is_quick=True
-    )
+def text_target(run: Callable[[str], Any], *seeds: str, letters: str = "") -> Target:
+    """Make a target that reads the input as a string, and all that the letters can spell."""
+    spelled = chain.from_iterable(product(letters, repeat=n) for n in count()) if letters else None
+    short = ("".join(word).encode() for word in spelled) if spelled else None
+    right = [seed.encode() for seed in seeds]
+    return Target(lambda data: run(data.decode("utf-8", "replace")), right, is_quick=True, short=short)
 
 
 def file_target(path: Path, read: Callable[[Path], Any], *seeds: bytes) -> Target:

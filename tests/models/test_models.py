@@ -1,11 +1,14 @@
+import os
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 
 from defectmill.config import ConfigError, load_experiment
+from defectmill.files import DefectmillError
 from defectmill.models import build_model, find_broken_weight, list_layers, load_model, load_networks
 from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
@@ -171,6 +174,49 @@ def test_a_missing_or_broken_model_is_named(tmp_path):
     for name in ("missing.keras", "broken.keras"):
         with pytest.raises(ConfigError, match=name):
             load_model(tmp_path / name)
+
+
+def test_a_model_that_brings_code_along_is_refused_and_none_is_run(tmp_path):
+    made = tmp_path / "made"
+    inputs = keras.Input((4, 6, 1))
+    run_code = eval(f"lambda x, path={str(made)!r}: (open(path, 'w').close(), x)[1]")
+    model = keras.Model(inputs, keras.layers.Lambda(run_code, output_shape=(4, 6, 1))(inputs))
+    made.unlink(missing_ok=True)
+    model.save(tmp_path / "code.keras")
+    made.unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match=r"code\.keras: not a model: .*[Ll]ambda") as error:
+        load_model(tmp_path / "code.keras")
+    assert not made.exists()
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_model_is_refused_wherever_it_is_damaged(tmp_path):
+    build_unet(TINY, 2, 1).save(tmp_path / "whole.keras")
+    data = (tmp_path / "whole.keras").read_bytes()
+    for kept in (0, 10, len(data) // 2, len(data) - 30):
+        (tmp_path / "torn.keras").write_bytes(data[:kept])
+        with pytest.raises(ConfigError, match=r"torn\.keras: not a model: .*; make train writes it"):
+            load_model(tmp_path / "torn.keras")
+    with zipfile.ZipFile(tmp_path / "whole.keras") as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    config = members["config.json"]
+    odd = [
+        b"[]",
+        b"{}",
+        b"null",
+        b"\xff",
+        config.replace(b'"Conv2D"', b'"Conf2D"'),
+        config.replace(b"[", b"{"),
+    ]
+    for changed in odd:
+        with zipfile.ZipFile(tmp_path / "odd.keras", "w") as archive:
+            for name, content in (members | {"config.json": changed}).items():
+                archive.writestr(name, content)
+        with pytest.raises(ConfigError, match=r"odd\.keras: not a model"):
+            load_model(tmp_path / "odd.keras")
+    os.mkfifo(tmp_path / "pipe.keras")
+    with pytest.raises(DefectmillError, match=r"pipe\.keras: cannot be read \(it is a pipe"):
+        load_model(tmp_path / "pipe.keras")
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from tensorflow.errors import ResourceExhaustedError
 
 from defectmill.config import load_experiment
 from defectmill.images import ImageError, write_image
@@ -222,3 +223,20 @@ def test_several_networks_are_averaged_each_by_its_own_experiment(brightness, tm
     pair = [(experiment(), brightness), (experiment(**{"data.channels": 3}), dark)]
     ((_, probs),) = predict_folder(pair, tmp_path, ["a.png"])
     np.testing.assert_allclose(probs, 0.1, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ResourceExhaustedError(None, None, "OOM")])
+def test_an_image_that_is_too_large_for_the_memory_loses_no_other(brightness, tmp_path, error):
+    class Small:
+        def predict_on_batch(self, x):
+            if x.shape[1] > 8:
+                raise error
+            return brightness.predict_on_batch(x)
+
+    for name, height in (("a.png", 6), ("b.png", 12), ("c.png", 6)):
+        write_image(tmp_path / name, np.full((height, 9), 99, np.uint8))
+    run, ids, skipped = experiment(**{"data.scale": 1.0}), ["a.png", "b.png", "c.png"], {}
+    assert [i for i, _ in predict_folder([(run, Small())], tmp_path, ids, skipped)] == ["a.png", "c.png"]
+    assert skipped == {"b.png": "is too large for the memory: cut it, or set predict.tiles"}
+    with pytest.raises(MemoryError, match=r"b\.png: set predict\.tiles"):
+        list(predict_folder([(run, Small())], tmp_path, ids))

@@ -232,7 +232,7 @@ def _read_labelmap(path: Path) -> dict[Colour, str]:
         if not line.strip() or line.startswith("#"):
             continue
         plain = ":".join(",".join(map(str.strip, part.split(","))) for part in line.split(":"))
-        match = re.fullmatch(r"(.+?):(\d{1,3}),(\d{1,3}),(\d{1,3})(:.*)?", plain)
+        match = re.fullmatch(r"(.+?):([0-9]{1,3}),([0-9]{1,3}),([0-9]{1,3})(:.*)?", plain)
         if not match or max(map(int, match.group(2, 3, 4))) > 255:
             raise FormatError(f"{path}: line {number} is {line!r}; name:red,green,blue:: is wanted")
         name, colour = match[1], (int(match[2]), int(match[3]), int(match[4]))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from defectmill.config import ConfigError, Experiment
+from defectmill.files import check_file, read_text
 from defectmill.models.backbone_unet import build_backbone_unet
 from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
@@ -75,10 +76,15 @@ def load_networks(run: Experiment, task: str) -> list[tuple[Experiment, keras.Mo
         names = {"test": part.test_networks(), "infer": part.infer_networks}.get(task, (task,))
         for name in names:
             path = part.require(part.network_folder(name) / "model.keras", "train")
-            note = json.loads(part.require(path.with_name("trained.json"), "train").read_text())
+            noted = part.require(path.with_name("trained.json"), "train")
             wanted = {"network": name, "shown": describe_shown(part)}
-            if (found := {key: note[key] for key in wanted}) != wanted:
-                todo = f"say the SET of its training, or `make train EXPERIMENT={part.name}`"
+            todo = f"say the SET of its training, or `make train EXPERIMENT={part.name}`"
+            try:
+                note = json.loads(read_text(noted))
+                found = {key: note[key] for key in wanted}
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise ConfigError(f"{noted}: does not say what was trained ({error}): {todo}") from error
+            if found != wanted:
                 raise ConfigError(f"{path}: is {found}, wanted {wanted}: {todo}")
             check_network(part, path)
             networks.append((part.model_copy(update={"network": name}), load_model(path)))
@@ -94,12 +100,16 @@ def describe_shown(run: Experiment) -> dict[str, Any]:
 def load_model(path: Path) -> keras.Model:
     """Read a trained network, for prediction.
 
-    ConfigError: there is none that Keras can read, or its weights are not finite.
+    ConfigError: there is none that Keras can read, it holds code, or its weights are not finite.
     """
     try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a model: {error}; make train writes it") from error
+        # Safe mode: code that the file brings along is not run.
+        model = keras.models.load_model(check_file(Path(path)), compile=False, safe_mode=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # Keras raises nearly anything of damaged files
+        why = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not a model: {why:.500}; make train writes it") from error
     refuse_broken_weights(model, path)
     return model
 

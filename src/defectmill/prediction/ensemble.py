@@ -20,6 +20,7 @@ def write_ensemble(members: Sequence[str], name: str) -> Path:
     """
     if len(set(members)) < 2 or not name:
         raise ConfigError('an ensemble needs EXPERIMENTS="<one> <another>" and NAME=<its own name>')
+    files.check_name(name, "NAME")
     runs = [load_experiment(member) for member in members]
     first, path = runs[0], files.ROOT / "notebooks" / "experiments" / f"{name}.yml"
     for run in runs:

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from tensorflow.errors import ResourceExhaustedError
 
 from defectmill.config import Experiment
 from defectmill.files import DefectmillError
@@ -78,7 +79,8 @@ def predict_folder(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (image id, probability map), the mean of all networks'; only one image is held at a time.
 
-    `skipped` takes {image id: reason} of images that cannot be read; without it they raise ImageError.
+    `skipped` takes {image id: reason} of images that cannot be read, or are too large for the memory; without
+    it they raise ImageError and MemoryError.
     PredictionError names the image and the network that gives nan or inf for it; it is never skipped.
     """
     for image_id in image_ids:
@@ -90,8 +92,15 @@ def predict_folder(
                 raise
             skipped[image_id] = str(error)
             continue
-        maps = (_predict_named(*network, images, folder / image_id) for network in networks)
-        yield image_id, functools.reduce(np.add, maps) / np.float32(len(networks))
+        try:
+            maps = (_predict_named(*network, images, folder / image_id) for network in networks)
+            mean = functools.reduce(np.add, maps) / np.float32(len(networks))
+        except (MemoryError, ResourceExhaustedError) as error:
+            if skipped is None:
+                raise MemoryError(f"{folder / image_id}: set predict.tiles") from error
+            skipped[image_id] = "is too large for the memory: cut it, or set predict.tiles"
+            continue
+        yield image_id, mean
 
 
 def _predict_named(run: Experiment, model: keras.Model, images: dict, path: Path) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The steps that make runs: what it is told, the settings of each as files, networks, arms, inspections."""
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,6 @@ from defectmill.products.provenance import describe_step, hash_step, hash_traini
 from defectmill.products.stored import load_predicted
 from defectmill.products.why import explain_network
 from defectmill.running.notebooks import run_notebook, tell_products
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # as make checks names
-NAME_SAID = "one word of letters, digits, dots, dashes and underscores"
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
@@ -57,8 +53,7 @@ def write_stage_settings(run: Experiment) -> None:
         raise ConfigError(
             f"{run.name}: setting 'model.weights': {weights} is missing; set it to a file, or none"
         )
-    if not NAME.fullmatch(run.dataset):
-        raise ConfigError(f"{run.name}: setting 'dataset' = {run.dataset!r} is no name: {NAME_SAID}")
+    files.check_name(run.dataset, f"{run.name}: setting dataset")
     shared = {"dataset": run.dataset, "seed": run.seed}
     settings = run.model_dump(mode="json")
     stages = {
@@ -168,8 +163,7 @@ def clean(name: str, runs: bool = False) -> None:
 
     ConfigError: no name of an experiment.
     """
-    if not NAME.fullmatch(name):
-        raise ConfigError(f"EXPERIMENT={name!r} is no name: {NAME_SAID}")
+    files.check_name(name, "EXPERIMENT")
     folder, submission = files.ROOT / "output" / name, files.ROOT / "submissions" / f"{name}.csv"
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in [p for p in there if runs or p.name != "runs"] + [submission] * submission.is_file():
