@@ -27,7 +27,6 @@ from defectmill.labels import find_overlaps, read_labels
 from defectmill.products.inputs import check_unedited, note_made
 from defectmill.rle import rle_area
 from defectmill.running.notebooks import run_notebook
-from defectmill.running.stages import NAME
 
 # File names that tell the part: copies end with its name (warped_7_cut_4), crops begin with it (shot9_0_721).
 PATTERNS = (r"([A-Za-z]+_\d+)\.\w+$", r"^(.+?)(?:_\d+){2}\.\w+$")
@@ -78,8 +77,7 @@ def make_new(name: str, raw: str, budget: str) -> Path:
 
 
 def _check_name(name: str, experiment: Path) -> None:
-    if not NAME.fullmatch(name):
-        raise DefectmillError(f"NAME={name}: letters, digits, dots, dashes and underscores, without a space")
+    files.check_name(name, "NAME")
     if name in builtin_datasets() or name in list_experiments():
         raise DefectmillError(f"NAME={name}: is taken; choose another, or delete {experiment}")
 

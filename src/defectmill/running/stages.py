@@ -53,7 +53,6 @@ def write_stage_settings(run: Experiment) -> None:
         raise ConfigError(
             f"{run.name}: setting 'model.weights': {weights} is missing; set it to a file, or none"
         )
-    files.check_name(run.dataset, f"{run.name}: setting dataset")
     shared = {"dataset": run.dataset, "seed": run.seed}
     settings = run.model_dump(mode="json")
     stages = {
