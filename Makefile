@@ -49,7 +49,8 @@ IN := input/$(DATASET)
 I := $(K)/inputs
 S := src/defectmill
 PY := "$(VENV)/bin/python"
-RUN = $(PY) -m defectmill
+# A signal to make must reach Python, not a shell that waits for it.
+RUN = exec $(PY) -m defectmill
 NOTEBOOK = $(RUN) notebook $(basename $(notdir $<)) $(EXPERIMENT) --sources="$^"
 INPUTS = $(PY) -m defectmill.products.inputs
 
@@ -66,7 +67,7 @@ export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
 MAKEFLAGS += --no-print-directory
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report infer convert test test-all fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer convert test test-all fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -172,7 +173,8 @@ ablation: $(VENV)/.installed $(if $(YML),$(IN)/dataset.json)
 
 ## ensemble: EXPERIMENTS="a b" NAME=c, an experiment c that averages their probabilities
 ensemble: $(VENV)/.installed
-	@$(RUN) ensemble && $(MAKE) EXPERIMENT="$(NAME)"
+	@$(RUN) ensemble
+	@exec $(MAKE) EXPERIMENT="$(NAME)"
 
 ## infer: the defects in IMAGES=<folder>: OUT=<folder> gets masks, tables and index.html; FORMAT=coco,yolo adds those
 # Nothing is trained for it; the settings are those that the model was last made with.
@@ -191,7 +193,7 @@ $(K)/set.txt:
 	@mkdir -p $(K) && printf '%s\n' "$$DEFECTMILL_SET" > $@
 
 $(K)/experiment.mk: $(YML) $S/config.py $S/settings.py $S/running/stages.py $(K)/set.txt | $(VENV)/.installed
-	@$(RUN) settings $(EXPERIMENT) || { rm -f $(K)/set.txt; rmdir $(K) $(O) 2>/dev/null; exit 1; }
+	@($(RUN) settings $(EXPERIMENT)) || { rm -f $(K)/set.txt; rmdir $(K) $(O) 2>/dev/null; exit 1; }
 
 $(K)/labels.json $(K)/train.json $(K)/predict.json: $(K)/experiment.mk ;
 
@@ -213,11 +215,11 @@ compare: $(VENV)/.installed
 
 ## test: set up and run the tests (under 5 minutes)
 test: $(VENV)/.installed
-	@$(PY) -m pytest -m "not slow"
+	@exec $(PY) -m pytest -m "not slow"
 
 ## test-all: the slow tests too
 test-all: $(VENV)/.installed
-	@$(PY) -m pytest
+	@exec $(PY) -m pytest
 
 ## fuzz: damaged files and strings for every reader, for SECONDS=60; what is not refused in a line is kept
 fuzz: $(VENV)/.installed
@@ -258,7 +260,11 @@ plan: $(O)/images.csv
 
 ## lab: JupyterLab in notebooks/
 lab: $(VENV)/.installed
-	@$(PY) -m jupyter lab --notebook-dir=notebooks
+	@exec $(PY) -m jupyter lab --notebook-dir=notebooks
+
+## doctor: what this machine and this folder need: Python, packages, processor, GPU, memory, disks, token, datasets
+doctor: $(VENV)/.installed
+	@$(RUN) doctor
 
 ## list: experiments with dataset, model, cost and last measured score
 list: $(VENV)/.installed

@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "summary": ("what a run reached", [EXPERIMENT]),
     "compare": ("whether B is better than A", [("--a", {"default": ""}), ("--b", {"default": ""})]),
     "list": ("all experiments", []),
+    "doctor": ("what this machine needs", []),
     "runs": ("the finished runs of an experiment", [EXPERIMENT, ("--mlflow", {"default": ""})]),
     "site": ("write output/index.html", []),
     "results": ("write the README's table of results", []),
@@ -189,6 +190,10 @@ def _run(given: argparse.Namespace, run: Any) -> None:
 
             sides = ([load_experiment(name) for name in side.split()] for side in (given.a, given.b))
             print_comparison(compare_runs(*sides))
+        case "doctor":
+            from defectmill.running.doctor import print_doctor
+
+            print_doctor()
         case "list":
             results.print_list()
         case "runs":

@@ -170,6 +170,13 @@ def draw_masks(labels: pd.DataFrame, image_id: str, shape: tuple[int, int], n_cl
     return draw_runs(runs, shape, n_classes, image_id)
 
 
+def require_shape(name: str | Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Raise LabelError where an image is not of the (height, width) that 02 read, to which its labels belong."""
+    if found != wanted:
+        told = "{} x {} pixels, and was {} x {} when 02 read it".format(*found, *wanted)
+        raise LabelError(f"{name}: is {told}: `make labels` reads it anew")
+
+
 def draw_runs(runs: dict[int, str], shape: Sequence[int], n_classes: int, image_id: str = "") -> np.ndarray:
     """Draw {class id: rle} as (H, W, n_classes) uint8; see `draw_masks`."""
     height, width = int(shape[0]), int(shape[1])

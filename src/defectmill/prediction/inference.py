@@ -13,7 +13,7 @@ from tensorflow.errors import ResourceExhaustedError
 from defectmill.config import Experiment
 from defectmill.files import DefectmillError
 from defectmill.images import ImageError, read_image, resize_image
-from defectmill.labels import draw_runs, runs_by_image
+from defectmill.labels import draw_runs, require_shape, runs_by_image
 from defectmill.prediction.postprocess import Maps, Pairs
 from defectmill.prediction.tiles import blend_tiles, shown_shape, split_batches, split_tiles
 
@@ -51,6 +51,14 @@ def pair_with_truth(maps: Maps, labels: pd.DataFrame, n_classes: int) -> Pairs:
     runs = runs_by_image(labels)
     for image_id, probs in maps:
         yield probs, draw_runs(runs[image_id], probs.shape[:2], n_classes, image_id)
+
+
+def check_shapes(maps: Maps, images: pd.DataFrame) -> Maps:
+    """Pass maps on; DefectmillError where an image is not of the size that its image table says."""
+    shapes = images.set_index("ImageId")[["height", "width"]]
+    for image_id, probs in maps:
+        require_shape(image_id, probs.shape[:2], tuple(shapes.loc[image_id]))
+        yield image_id, probs
 
 
 def predict_probs(model: keras.Model, image: np.ndarray, run: Experiment) -> np.ndarray:

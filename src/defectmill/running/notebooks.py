@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,7 +110,8 @@ def list_written(home: Path, started: float) -> list[str]:
 def stop_kernels_with_this_process() -> None:
     """End at once, with the kernels that this process started, where it is told to: INT, TERM, HUP.
 
-    A kernel is in a session of its own, and would train on for minutes.
+    A kernel is in a session of its own, and would train on for minutes. Where make runs this process, its end
+    counts as HUP: make passes on no other signal than TERM.
     """
 
     def stop(number: int, _frame: object) -> None:
@@ -118,8 +120,15 @@ def stop_kernels_with_this_process() -> None:
         os.write(1, f"\nstopped by {signal.Signals(number).name}; the next make goes on from here\n".encode())
         os._exit(128 + number)
 
+    def watch(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGHUP)
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
+    if "MAKELEVEL" in os.environ:
+        threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
 
 
 def tell_products(paths: Sequence[Path], seconds: float | None = None) -> None:

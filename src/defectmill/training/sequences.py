@@ -12,7 +12,7 @@ import pandas as pd
 from defectmill.config import Experiment
 from defectmill.files import DefectmillError
 from defectmill.images import read_image, resize_image, resize_masks
-from defectmill.labels import draw_runs, refuse_overlaps, runs_by_image
+from defectmill.labels import draw_runs, refuse_overlaps, require_shape, runs_by_image
 from defectmill.prediction.tiles import Shape, cut_tile, place_crop, shown_shape, split_batches, tile_origins
 from defectmill.rle import draw_pixel
 from defectmill.settings import CapstoneData, CropData, DataSettings
@@ -59,6 +59,7 @@ class Pictures:
 
     def _read(self, image_id: str) -> np.ndarray:
         image = read_image(self.folder / image_id, self.data.channels, self.bits)
+        require_shape(self.folder / image_id, image.shape[:2], self.shapes[image_id])
         return resize_image(image, self.shown(image_id))
 
     def _draw(self, image_id: str) -> np.ndarray:
