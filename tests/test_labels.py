@@ -22,6 +22,7 @@ from defectmill.labels import (
     read_image_table,
     read_labels,
     refuse_overlaps,
+    require_shape,
     runs_by_image,
     split_image_class,
     with_pair_ids,
@@ -382,3 +383,9 @@ def test_five_overlapping_images_are_named_and_the_rest_counted():
     with pytest.raises(LabelError, match=r"in 1 images: 0\.png \(6 pixels\); .* model\.head=multilabel"):
         refuse_overlaps(labels[:3])
     refuse_overlaps(make_label_table([("a.png", 1, "3 2"), ("a.png", 2, "5 2"), ("b.png", 1, "3 2")]))
+
+
+def test_an_image_of_another_size_than_its_labels_were_read_with_is_refused():
+    require_shape("a.png", (3, 5), (3, 5))
+    with pytest.raises(LabelError, match=r"a\.png: is 5 x 3 pixels, and was 3 x 5 when 02 read it: `make"):
+        require_shape("a.png", (5, 3), (3, 5))

@@ -125,6 +125,24 @@ def test_a_plan_for_no_budget_or_before_the_labels_is_refused(root):
         main(["plan", "mine"])
 
 
+def test_one_experiment_or_dataset_is_made_once_at_a_time_and_read_by_several(root, monkeypatch):
+    for name in ("mine", "other"):
+        (root / "notebooks" / "experiments" / f"{name}.yml").write_text("dataset: sample\n")
+    seen = []
+
+    def train(run, *_):
+        seen.append(run.name)
+        for words in (["train", "mine"], ["settings", "mine"], ["clean", "mine"], ["input", "sample"]):
+            with pytest.raises(DefectmillError, match=r"is being (made|read) by process \d+ on .* wait"):
+                main(words)
+        if run.name == "mine":
+            main(["train", "other"])
+
+    monkeypatch.setattr("defectmill.__main__.train", train)
+    main(["train", "mine"])
+    assert seen == ["mine", "other"]
+
+
 @pytest.mark.parametrize(
     ("words", "given", "read"),
     [

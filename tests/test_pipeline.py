@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from defectmill.images import read_image, write_image
@@ -159,23 +160,99 @@ def test_a_second_make_runs_nothing(project, first_run):
     assert changed_after(project, lambda: make(project, "EXPERIMENT=fake")) == set()
 
 
-def test_changed_plots_are_drawn_again_and_never_retrain(project, first_run):
+def edit(path):
+    with path.open("a") as file:
+        file.write("# edited\n")
+
+
+def test_files_that_were_touched_but_say_the_same_redo_nothing(project, first_run):
     def touch_and_make():
+        for path in [*(project / "src").rglob("*.py"), *(project / "notebooks").glob("*.ipynb")]:
+            path.touch()
+        told = make(project, "EXPERIMENT=fake")
+        for step in ("01_eda", "02_labels", "04_predict", "05_report"):
+            assert f"{step} fake: stands, nothing that it is made from has changed" in told
+
+    assert changed_after(project, touch_and_make) == set()
+
+
+def test_why_tells_what_would_be_done_again_and_nothing_is(project, first_run):
+    told = make(project, "why", "EXPERIMENT=fake")
+    assert [line.split(maxsplit=1)[1] for line in told.splitlines()] == ["up to date"] * 5
+    before = (project / "output" / "fake" / "settings" / "train.json").read_text()
+    told = make(project, "why", "EXPERIMENT=fake", "SET=training.steps=3")
+    assert "03_train     fold_0 would be trained anew: training.steps 2 -> 3\n" in told
+    assert (project / "output" / "fake" / "settings" / "train.json").read_text() == before
+    assert changed_after(project, lambda: make(project, "EXPERIMENT=fake")) == set()
+
+
+def test_no_training_that_nobody_asked_for_replaces_a_network(project, first_run):
+    def predict():
+        told = make(project, "predict", "EXPERIMENT=fake", "SET=training.steps=9", succeeds=False)
+        assert "model.keras: trained otherwise (training.steps 2 -> 9): say the SET of its training" in told
+
+    assert changed_after(project, predict) == set()
+    assert changed_after(project, lambda: make(project, "EXPERIMENT=fake")) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "todo"),
+    [
+        ("labels.csv", ("predict",), "delete it, and `make labels EXPERIMENT=fake` makes it anew"),
+        ("images.csv", ("report",), "delete it, and `make labels EXPERIMENT=fake` makes it anew"),
+        ("model.keras", ("predict",), "put the right one there, or delete it: `make train EXPERIMENT=fake`"),
+        (
+            "thresholds.json",
+            ("infer", "IMAGES=input/fake/test_images", "OUT=found"),
+            "delete it, and `make predict EXPERIMENT=fake` makes it anew",
+        ),
+    ],
+)
+def test_an_edited_product_is_refused_and_made_again_where_it_was_deleted(
+    project, first_run, name, words, todo
+):
+    path = project / "output" / "fake" / name
+    whole = path.read_bytes()
+    path.unlink()  # of a kept run's network it is a link
+    path.write_bytes(whole[:-3])
+    told = make(project, *words, "EXPERIMENT=fake", succeeds=False)
+    assert todo in told
+    path.unlink()
+    make(project, "EXPERIMENT=fake")
+    assert path.read_bytes() == whole
+
+
+def test_a_signal_to_make_ends_the_training_at_once_and_the_next_make_goes_on(project, first_run):
+    words = ["make", "train", "EXPERIMENT=fake", "SET=training.steps=9999"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=project, env=environment, stdout=pipe, text=True) as started:
+        assert any("parameters" in line for line in started.stdout)
+        below = psutil.Process(started.pid).children(recursive=True)
+        assert len(below) >= 2  # Python and its kernel
+        started.terminate()
+        assert psutil.wait_procs(below, timeout=10)[1] == []
+        assert "stopped by SIGTERM; the next make goes on from here" in started.stdout.read()
+    assert changed_after(project, lambda: make(project, "EXPERIMENT=fake")) <= {"trained.json", "history.csv"}
+
+
+def test_changed_plots_are_drawn_again_and_never_retrain(project, first_run):
+    def edit_and_make():
         for name in ("figures", "pictures"):
-            (project / "src" / "defectmill" / "viz" / f"{name}.py").touch()
+            edit(project / "src" / "defectmill" / "viz" / f"{name}.py")
         make(project, "EXPERIMENT=fake")
 
-    changed = changed_after(project, touch_and_make)
+    changed = changed_after(project, edit_and_make)
     assert {"eda.csv", "report.html"} <= changed
     assert not changed & {"model.keras", "images.csv", "fake.csv"}
 
 
 def test_a_changed_audit_is_made_again_and_never_retrains(project, first_run):
-    def touch_and_make():
-        (project / "src" / "defectmill" / "curation" / "audit.py").touch()
+    def edit_and_make():
+        edit(project / "src" / "defectmill" / "curation" / "audit.py")
         make(project, "EXPERIMENT=fake")
 
-    changed = changed_after(project, touch_and_make)
+    changed = changed_after(project, edit_and_make)
     assert {"audit.csv", "leaks.csv"} <= changed
     assert not changed & {"model.keras", "images.csv", "labels.csv", "fake.csv"}
 

@@ -171,7 +171,7 @@ def draw_masks(labels: pd.DataFrame, image_id: str, shape: tuple[int, int], n_cl
 
 
 def require_shape(name: str | Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    """Raise LabelError where an image is not of the (height, width) that 02 read, to which its labels belong."""
+    """Raise LabelError where an image is not of the (height, width) that 02 read with its labels."""
     if found != wanted:
         told = "{} x {} pixels, and was {} x {} when 02 read it".format(*found, *wanted)
         raise LabelError(f"{name}: is {told}: `make labels` reads it anew")

@@ -16,6 +16,7 @@ from defectmill.evaluation.counts import (
     image_curves,
     precision_recall_curves,
     soft_pixel_counts,
+    write_counts,
 )
 from defectmill.files import DefectmillError
 from defectmill.labels import masks_to_labels
@@ -230,3 +231,10 @@ def test_no_components_give_no_rows_and_a_missing_image_is_refused():
     assert "precision" in table
     with pytest.raises(KeyError):
         tabulate(clean, {"b": clean["a"]})
+
+
+def test_counts_are_written_as_numpy_reads_them(tmp_path):
+    counts = np.arange(12).reshape(2, 2, 3)
+    write_counts(counts, tmp_path / "nested.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "nested.npy"), counts)
+    assert [path.name for path in tmp_path.iterdir()] == ["nested.npy"]

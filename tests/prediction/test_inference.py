@@ -2,17 +2,19 @@ import re
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 from tensorflow.errors import ResourceExhaustedError
 
 from defectmill.config import load_experiment
 from defectmill.images import ImageError, write_image
-from defectmill.labels import make_label_table
+from defectmill.labels import LabelError, make_label_table
 from defectmill.prediction.inference import (
     BATCH,
     MapStore,
     PredictionError,
+    check_shapes,
     pair_with_truth,
     predict_folder,
     predict_probs,
@@ -240,3 +242,11 @@ def test_an_image_that_is_too_large_for_the_memory_loses_no_other(brightness, tm
     assert skipped == {"b.png": "is too large for the memory: cut it, or set predict.tiles"}
     with pytest.raises(MemoryError, match=r"b\.png: set predict\.tiles"):
         list(predict_folder([(run, Small())], tmp_path, ids))
+
+
+def test_maps_of_images_that_are_not_of_the_size_of_their_labels_are_refused():
+    table = pd.DataFrame({"ImageId": ["a", "b"], "height": [3, 4], "width": [5, 2]})
+    maps = [("b", np.zeros((4, 2, 1), np.float32)), ("a", np.ones((5, 3, 1), np.float32))]
+    assert [image_id for image_id, _ in check_shapes(maps[:1], table)] == ["b"]
+    with pytest.raises(LabelError, match="a: is 5 x 3 pixels, and was 3 x 5 when 02 read it"):
+        list(check_shapes(maps, table))

@@ -44,10 +44,13 @@ def mine(root, monkeypatch):
         products = {"03_train": {"model.keras": "weights", "history.csv": "h", "curves.png": "c"}}
         products |= {"04_predict": PREDICTED, "05_report": {"report.html": "r"}}
         written = {product: f"{kind} {text}" for product, kind in products[name].items()}
-        if name == "03_train":
-            written["trained.json"] = json.dumps({"made_from": provenance.hash_training(run)})
         if name == "05_report":
             written["scores.json"] = json.dumps({"score": 0.9, "micro_dice": run.training.epochs / 10})
+        if name == "03_train":
+            written["trained.json"] = json.dumps(
+                {"made_from": provenance.hash_training(run), "from": provenance.describe_training(run)}
+            )
+            history.set_aside(run)  # as `make_callbacks` does
         for product, content in written.items():
             (home / product).parent.mkdir(parents=True, exist_ok=True)
             (home / product).unlink(missing_ok=True)
@@ -279,6 +282,99 @@ def test_an_ensemble_is_kept_without_networks_of_its_own(mine):
     (output / "model.keras").unlink()  # a link in the kept run of a member, too
     (output / "model.keras").write_text("trained anew")
     assert predict() == ["04_predict", "05_report"]
+
+
+def test_a_step_stands_where_its_sources_only_were_touched_and_its_products_are_its_own(mine, capsys):
+    root, output, ran = mine
+    _, run = make(ran)
+    note = output / "notebooks" / "04_predict.json"
+    os.utime(note, (0, 0))
+    for path in (output / "thresholds.json", output / "validation.csv", output / "masks" / "a.png"):
+        os.utime(path, (0, 0))
+    os.utime(run.submission, (0, 0))
+    os.utime(root / SOURCES[0])
+    capsys.readouterr()
+    ran.clear()
+    stages.run_step("04_predict", run, {}, SOURCES)
+    assert capsys.readouterr().out == "04_predict mine: stands, nothing that it is made from has changed\n"
+    assert ran == []
+    assert note.stat().st_mtime > 0  # make takes it as made now
+    for change in (lambda: (output / "thresholds.json").write_text("edited"), run.submission.unlink):
+        change()
+        capsys.readouterr()
+        stages.run_step("04_predict", run, {}, SOURCES)
+        assert "04_predict mine: the same as in run 1-as-the-file, brought back" in capsys.readouterr().out
+        assert run.submission.is_file()
+
+
+def test_a_network_without_a_finished_run_is_set_aside_and_comes_back(mine, capsys):
+    _, output, ran = mine
+
+    def train(**settings):
+        ran.clear()
+        run = load_experiment("mine", {key.replace("__", "."): value for key, value in settings.items()})
+        stages.train(run, {})
+        return list(ran)
+
+    assert train(training__epochs=5) == ["03_train"]
+    assert train(training__epochs=6) == ["03_train"]
+    (folder,) = (output / "runs" / "networks").iterdir()
+    assert " 5 (" in (folder / "model.keras").read_text()
+    assert f"  the network of before is kept: output/mine/runs/networks/{folder.name}; its" in (
+        capsys.readouterr().out
+    )
+    assert train(training__epochs=5) == []  # and that of 6 epochs is set aside now
+    assert " 5 (" in (output / "history.csv").read_text()
+    assert train(training__epochs=6) == []
+    assert len(list((output / "runs" / "networks").iterdir())) == 2
+    assert names(output) == []  # they are no finished runs
+
+
+def test_a_network_that_a_finished_run_has_is_not_set_aside(mine):
+    _, output, ran = mine
+    _, run = make(ran)
+    history.set_aside(run)
+    assert not (output / "runs" / "networks").exists()
+
+
+def test_what_trains_without_being_asked_replaces_no_network(mine):
+    _, output, ran = mine
+    make(ran, training__epochs=7)
+    run = load_experiment("mine", {"training.epochs": 9})
+    before = (output / "model.keras").read_text()
+    said = r"mine/model\.keras: trained otherwise \(training\.epochs 7 -> 9\): say the SET of its training"
+    ran.clear()
+    with pytest.raises(ConfigError, match=said):
+        stages.train(run, {}, keeps=True)
+    assert ran == []
+    assert (output / "model.keras").read_text() == before
+    make(ran)
+    stages.train(load_experiment("mine", {"training.epochs": 7}), {}, keeps=True)  # a kept run has it
+    assert (output / "model.keras").read_text() == before
+    (output / "trained.json").unlink()  # a training was begun and stopped
+    (output / "runs" / "2-as-the-file" / "trained.json").unlink()
+    ran.clear()
+    stages.train(load_experiment("mine"), {}, keeps=True)
+    assert ran == ["03_train"]
+
+
+def test_a_crash_between_a_network_and_its_note_is_put_right(mine):
+    _, output, ran = mine
+    _, run = make(ran)
+    note = json.loads((output / "trained.json").read_text())
+    (output / "checkpoint.keras").write_text("weights of the new")
+    note["sha256"] = history.hash_file(output / "checkpoint.keras")
+    (output / "trained.json").write_text(json.dumps(note))
+    ran.clear()
+    stages.train(run, {}, keeps=True)
+    assert ran == []
+    assert (output / "model.keras").read_text() == "weights of the new"
+    (output / "model.keras").unlink()
+    (output / "model.keras").write_text("of another experiment")
+    with pytest.raises(
+        ConfigError, match=r"model\.keras: not the network that trained\.json beside it tells"
+    ):
+        stages.train(run, {})
 
 
 def test_networks_json_stays_as_it_is_where_no_network_was_trained(mine):

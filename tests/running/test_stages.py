@@ -126,6 +126,37 @@ def test_a_missing_file_of_weights_is_told_before_anything_is_made(root):
     assert (run.output / "settings" / "train.json").is_file()
 
 
+def test_clean_names_what_it_deletes_and_keeps_finished_runs_unless_asked(root, capsys):
+    output, submission = root / "output" / "mine", root / "submissions" / "mine.csv"
+    for path in (output / "runs" / "1-a" / "x", output / "my found" / "x", output / ".hidden", submission):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (output / "far").symlink_to(root / "notebooks")
+    (root / "output" / "other").mkdir()
+    main(["clean", "mine"])
+    assert capsys.readouterr().out.splitlines() == [
+        "  deletes output/mine/.hidden",
+        "  deletes output/mine/far/",
+        "  deletes output/mine/my found/",
+        "  deletes submissions/mine.csv",
+        "kept: output/mine/runs; make clean EXPERIMENT=mine RUNS=all deletes it",
+    ]
+    assert [path.name for path in output.iterdir()] == ["runs"]
+    main(["clean", "mine", "--runs"])
+    assert not output.exists()
+    main(["clean", "mine"])
+    assert (root / "output" / "other").is_dir()
+    assert (root / "notebooks" / "experiments").is_dir()  # a link goes, not what it leads to
+
+
+@pytest.mark.parametrize("name", ["..", "../..", "", "a/b", "a b", ".hidden"])
+def test_clean_deletes_nothing_on_a_wrong_name(root, name):
+    (root / "output" / "a").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="is no name: one word of letters, digits, dots"):
+        main(["clean", name])
+    assert (root / "output" / "a").is_dir()
+
+
 @pytest.fixture
 def asked(root, monkeypatch):
     """Parameters that 06 was run with, in place of a kernel; the current folder is a place in the project."""

@@ -55,6 +55,15 @@ def test_image_and_masks_are_shown_at_one_scale(competition):
     assert shown.read("0.png")[masks[..., 1] > 0].tolist() == [[250]] * 4
 
 
+def test_a_picture_of_another_size_than_its_labels_is_refused(competition):
+    folder = competition[2]
+    write_image(folder / "1.png", np.zeros((40, 24), np.uint8))
+    shown = show(competition, crops())
+    shown.read("0.png")
+    with pytest.raises(DefectmillError, match=r"1\.png: is 40 x 24 pixels, and was 24 x 40 when 02 read it"):
+        shown.read("1.png")
+
+
 def test_only_as_many_decoded_images_are_kept_as_there_is_room_for(competition, monkeypatch):
     monkeypatch.setattr(sequences, "CACHE", 3 * 24 * 40 + 5)
     shown = show(competition, crops())

@@ -68,7 +68,8 @@ def list_products(run: Experiment, name: str) -> list[Path]:
     note = read_note(run.output / "notebooks" / f"{name}.json").get("products", [])
     own = read_note(run.output / {"02_labels": LABELLED, "04_predict": PREDICTED}.get(name, "none"))
     names = dict.fromkeys([*note, *(n for n, digest in own.get("products", {}).items() if digest)])
-    return [run.submission if n == "submission" else run.output / n for n in names]
+    paths = [run.output / n for n in names if n != "submission"]
+    return [*paths, run.submission] if name == "04_predict" else paths
 
 
 def bring_back(run: Experiment, name: str, made_from: str) -> bool:
