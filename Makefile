@@ -66,6 +66,8 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
 MAKEFLAGS += --no-print-directory
+# Steps of one experiment exclude each other, see `files.hold`.
+.NOTPARALLEL:
 .SUFFIXES:
 .PHONY: all env input eda labels train predict report infer convert test test-all fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
 .DEFAULT_GOAL := all
@@ -131,7 +133,8 @@ $(O)/eda.csv: $(N)/01_eda.json ;
 LABELS := notebooks/02_labels.ipynb $(WORDS) $(CURATION) $(K)/labels.json \
   $(addprefix $I/,train.csv train_images test_images sample_submission.csv solution.csv dataset.json)
 TABLES := $(addprefix $(O)/,images.csv labels.csv scans.npz audit.csv leaks.csv)
-$(N)/02_labels.json: $(LABELS) $(call lost,$(TABLES) $(O)/labelled.json)
+$(N)/02_labels.json: $(LABELS) $(call lost,$(TABLES) $(O)/labelled.json \
+  $(if $(wildcard $(IN)/solution.csv),$(O)/test_images.csv))
 	@$(NOTEBOOK)
 
 $(TABLES): $(N)/02_labels.json ;
@@ -149,7 +152,9 @@ $(O)/networks.json: $(K)/trained ;
 
 PREDICT := notebooks/04_predict.ipynb $(WORDS) $(PREDICTION) $(K)/predict.json $(O)/networks.json \
   $(addprefix $I/,test_images sample_submission.csv dataset.json)
-$(N)/04_predict.json: $(PREDICT) $(call lost,$(O)/thresholds.json $(O)/predicted.json submissions/$(EXPERIMENT).csv)
+CHOSEN := $(addprefix $(O)/,thresholds.json threshold_search.csv validation.csv evaluation.csv precision_recall.csv \
+  image_curves.csv suspects.csv nested.npy training_statistics.json dataset.json predicted.json)
+$(N)/04_predict.json: $(PREDICT) $(call lost,$(CHOSEN) submissions/$(EXPERIMENT).csv)
 	@$(NOTEBOOK)
 
 submissions/$(EXPERIMENT).csv: $(N)/04_predict.json ;

@@ -342,7 +342,7 @@ def test_what_trains_without_being_asked_replaces_no_network(mine):
     make(ran, training__epochs=7)
     run = load_experiment("mine", {"training.epochs": 9})
     before = (output / "model.keras").read_text()
-    said = r"mine/model\.keras: trained otherwise \(training\.epochs 7 -> 9\): say the SET of its training"
+    said = r"mine/model\.keras: trained otherwise \(training\.epochs 7 -> 9\): say SET=\"training.epochs=7"
     ran.clear()
     with pytest.raises(ConfigError, match=said):
         stages.train(run, {}, keeps=True)

@@ -129,7 +129,7 @@ def test_changes_of_settings_are_told_one_by_one():
     assert manifest.tell_changes(then, now) == [
         "training.steps 200 -> 300",
         'training.loss {"dice":1.0} -> {"dice":0.5}',
-        "predict.tiles.overlap none -> 8",
+        "predict.tiles.overlap null -> 8",
     ]
     assert manifest.tell_set({"training": {"steps": 3}, "data.shape": [16, 32]}) == (
         "training.steps=3 data.shape=[16,32]"

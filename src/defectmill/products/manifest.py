@@ -76,7 +76,7 @@ def check_tables(run: Experiment, network: str = "") -> None:
             raise ConfigError(f"{run.input / name}: changed since 02 read it: {todo}")
     now = run.labels.model_dump(mode="json")
     fixed = {key: then for key, then in note["settings"]["labels"].items() if key != "validation_fold"}
-    changed = tell_changes(fixed, {key: now[key] for key in fixed}, "labels.")
+    changed = tell_changes({"labels": fixed}, {"labels": {key: now[key] for key in fixed}})
     if network and changed:
         todo = f"`make labels EXPERIMENT={run.name}` makes it with these settings"
         raise ConfigError(f"{run.output / 'images.csv'}: made with other settings ({changed[0]}): {todo}")
@@ -141,20 +141,21 @@ def tell_set(overrides: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={tell(value)}" for key, value in flatten(overrides).items())
 
 
-def tell_changes(then: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> list[str]:
-    """Say which settings differ, each as "training.steps 200 -> 300"; one that is not there is "none"."""
-    old, new = flatten(then, above), flatten(now, above)
-    names = (name for name in {**old, **new} if old.get(name) != new.get(name))
-    return [f"{name} {_tell(old, name)} -> {_tell(new, name)}" for name in names]
+def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the settings, {dotted name: value of now}, that differ; None stands for one that is not there."""
+    old, new = flatten(then), flatten(now)
+    return {name: new.get(name) for name in {**old, **new} if old.get(name) != new.get(name)}
+
+
+def tell_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say which settings differ, each as "training.steps 200 -> 300"; one that is not there is "null"."""
+    old = flatten(then)
+    return [f"{name} {tell(old.get(name))} -> {tell(new)}" for name, new in find_changes(then, now).items()]
 
 
 def hash_code() -> str:
     """Hash all modules of the project: 64 hexadecimal digits."""
     return hash_files(sorted((files.ROOT / "src" / "defectmill").rglob("*.py")), files.ROOT)
-
-
-def _tell(settings: Mapping[str, Any], name: str) -> str:
-    return tell(settings[name]) if name in settings else "none"
 
 
 def _pair(scans: Mapping[str, Any], part: str) -> Iterable[tuple]:

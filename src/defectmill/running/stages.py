@@ -12,10 +12,17 @@ from defectmill.config import ConfigError, Experiment, load_experiment
 from defectmill.dataset_info import read_yaml
 from defectmill.products import history
 from defectmill.products.inputs import hash_file
-from defectmill.products.manifest import TRAINED, check_network, check_tables, read_note
-from defectmill.products.provenance import describe_step, hash_step, hash_training
+from defectmill.products.manifest import (
+    TRAINED,
+    check_network,
+    check_tables,
+    find_changes,
+    read_note,
+    tell_set,
+)
+from defectmill.products.provenance import describe_step, describe_training, hash_step, hash_training
 from defectmill.products.stored import load_predicted
-from defectmill.products.why import explain_network
+from defectmill.products.why import tell_origins
 from defectmill.running.notebooks import run_notebook, tell_products
 
 
@@ -149,12 +156,16 @@ def _has_trained(run: Experiment) -> bool:
 
 def _refuse_training(run: Experiment) -> None:
     """Refuse to replace a network that nobody asked to be trained anew; a kept run gives its own back."""
-    model = run.training_folder / "model.keras"
-    told = (run.training_folder / TRAINED).is_file()  # else one was begun since
-    if model.is_file() and told and not history.find_kept(run, "03_train", hash_training(run)):
-        changes = "; ".join(explain_network(run)[:3])
-        todo = f"say the SET of its training, or `make train EXPERIMENT={run.name}` with the SET of now"
-        raise ConfigError(f"{model}: trained otherwise ({changes}): {todo}, which keeps this one aside")
+    model, note = run.training_folder / "model.keras", read_note(run.training_folder / TRAINED)
+    # Without a note a training was begun since, and the network is set aside.
+    if not (model.is_file() and note) or history.find_kept(run, "03_train", hash_training(run)):
+        return
+    then, now = note.get("from", {}), describe_training(run)
+    settings = find_changes(now["settings"], then.get("settings", {}))
+    is_set = then.get("files") == now["files"] and settings
+    todo = f'say SET="{tell_set(settings)}" again, or ' if is_set else ""
+    todo += f"`make train EXPERIMENT={run.name}` trains it anew, and sets this one aside"
+    raise ConfigError(f"{model}: trained otherwise ({'; '.join(tell_origins(then, now)[:3])}): {todo}")
 
 
 def clean(name: str, runs: bool = False) -> None:
