@@ -124,8 +124,8 @@ def test_a_plan_that_fails_leaves_no_experiment(planned, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "raw", "message"),
     [
-        ("a b", ".", "NAME=a b: letters, digits"),
-        ("", ".", "NAME=: letters"),
+        ("a b", ".", "NAME=a b: one word of letters"),
+        ("", ".", "NAME=: one word of letters"),
         ("crack", ".", "NAME=crack: is taken"),
         ("own", "", "RAW=: no such file or folder; say make new NAME=own RAW="),
         ("own", "/nowhere", "RAW=/nowhere: no such"),
