@@ -152,7 +152,7 @@ def test_clean_names_what_it_deletes_and_keeps_finished_runs_unless_asked(root, 
 @pytest.mark.parametrize("name", ["..", "../..", "", "a/b", "a b", ".hidden"])
 def test_clean_deletes_nothing_on_a_wrong_name(root, name):
     (root / "output" / "a").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="is no name: one word of letters, digits, dots"):
+    with pytest.raises(DefectmillError, match="one word of letters, digits, dots"):
         main(["clean", name])
     assert (root / "output" / "a").is_dir()
 
