@@ -22,6 +22,7 @@ from defectmill.files import SUFFIXES, DefectmillError, end_after
 
 ALL_CLASSES, BACKGROUND = "all classes", "background"  # rows of tables beside the classes
 LISTED = 30  # names in a message
+DEEPEST = 50  # lists in lists of YAML
 PATIENCE = 20  # seconds for a pattern and all names of a dataset
 TEXTS = (".json", ".xml", ".txt", ".csv")  # they stand beside images, and are none
 
@@ -244,10 +245,17 @@ def read_yaml(text: str | bytes, as_text: bool = False) -> Any:
 
 
 class _ValueLoader(yaml.SafeLoader):
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError(f"an alias, *{self.peek_event().anchor}: write the value itself")
-        return super().compose_node(parent, index)
+        if self.depth == DEEPEST:  # its time grows with the square
+            raise RecursionError
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_yaml_int(self, node: Any) -> int:
         number = super().construct_yaml_int(node)

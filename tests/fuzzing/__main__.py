@@ -17,7 +17,7 @@ from pathlib import Path
 from fuzzing import annotations, strings
 from fuzzing.target import SlowError, Target, damage
 
-SLOW, MEMORY = 10, 8 << 30
+SLOW, MEMORY = 30, 8 << 30
 TURN = 0.25  # seconds
 
 

@@ -22,6 +22,8 @@ from fake_competition import make_info
 from fake_maps import LARGE, MAP, SMALL
 
 NOTHING = ClassThreshold(1.0, 1.0, 0)
+WHOLE = {"threshold": 0.5, "high_threshold": 0.6, "minimum_area": 3, "fill_holes": False, "weight": 1.0}
+ODD = [("threshold", "x"), ("minimum_area", 1.5), ("weight", None), ("high_threshold", float("nan"))]
 
 
 def search(pairs, areas, thresholds=(0.5,), shares=(0, 0.3), exclusive=False):
@@ -127,6 +129,23 @@ def test_thresholds_of_an_older_version_are_refused_with_the_target_that_makes_n
     path.write_text('{"1": {"name": "dot", "threshold": 0.5, "peak": 0.9, "minimum_area": 3}}')
     with pytest.raises(ConfigError, match=r"thresholds\.json: .*`make predict EXPERIMENT=steel`"):
         read_thresholds(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "3", "null", "[" * 5000, '{"a": {}}', '{"1": []}', '{"1": 3}'),
+        *(json.dumps({"1": WHOLE | {key: value}}) for key, value in ODD),
+    ],
+)
+def test_damaged_thresholds_are_refused_with_the_target_that_makes_new_ones(tmp_path, text):
+    path = tmp_path / "thresholds.json"
+    path.write_text(text)
+    with pytest.raises(
+        ConfigError, match=r"thresholds\.json: .*`make predict EXPERIMENT=.*` writes it anew"
+    ) as e:
+        read_thresholds(path)
+    assert "\n" not in str(e.value)
 
 
 def test_thresholds_for_another_number_of_classes_are_not_written(tmp_path):
