@@ -4,6 +4,10 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from pycocotools import mask as coco
 
 from defectmill.rle import (
     RleError,
@@ -271,3 +275,69 @@ def test_text_that_is_not_coco_s_is_refused(counts):
 def test_coco_s_runs_that_do_not_fill_the_image_are_refused(counts, offence):
     with pytest.raises(RleError, match=re.escape(offence)):
         parse_coco_runs(counts, (3, 4))
+
+
+MASKS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 1))
+PAIRS = st.tuples(array_shapes(min_dims=2, max_dims=2, max_side=9), st.integers(0, 2**32 - 1)).map(
+    lambda drawn: np.random.default_rng(drawn[1]).integers(0, 2, (2, *drawn[0]), np.uint8)
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(MASKS)
+def test_any_mask_is_written_in_the_fewest_runs_and_read_back(mask):
+    rle = mask_to_rle(mask)
+    np.testing.assert_array_equal(rle_to_mask(rle, mask.shape), mask)
+    starts, lengths = parse_runs(rle, mask.shape)
+    assert (np.diff(starts) > lengths[:-1]).all()
+    assert rle_area(rle) == mask.sum()
+    assert unite_rles([rle, ""]) == clean_rle(f" {rle}\n") == rle
+
+
+@settings(max_examples=100, deadline=None)
+@given(PAIRS, st.integers(0, 2**32 - 1))
+def test_runs_of_any_two_masks_are_shared_and_united_as_their_pixels(pair, seed):
+    one, two = (mask_to_rle(mask) for mask in pair)
+    assert intersect_rles(one, two) == intersect_rles(two, one) == (pair[0] & pair[1]).sum()
+    assert unite_rles([one, two]) == mask_to_rle(pair[0] | pair[1])
+    if one:
+        assert pair[0][draw_pixel(one, pair[0].shape[0], np.random.default_rng(seed))] == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text("0123456789 -", max_size=12)
+    | st.lists(st.integers(0, 9), max_size=6).map(lambda n: " ".join(map(str, n)))
+)
+def test_any_text_is_refused_or_is_a_mask_of_the_image(text):
+    try:
+        starts, lengths = parse_runs(text, (3, 5))
+    except RleError:
+        numbers = text.split(" ")
+        if len(numbers) % 2 or not all(number.isdigit() for number in numbers):
+            return
+        pixels = [p for s, n in np.array(numbers, int).reshape(-1, 2).tolist() for p in range(s, s + n)]
+        assert (
+            "0" in {number.lstrip("0") or "0" for number in numbers}
+            or pixels != sorted(set(pixels))
+            or pixels[-1] > 15
+        )
+        return
+    mask = rle_to_mask(text, (3, 5))
+    assert mask.sum() == lengths.sum() == rle_area(text)
+    assert (mask.ravel(order="F")[starts - 1] == 1).all()
+
+
+def test_ten_thousand_masks_are_those_of_pycocotools():
+    rng = np.random.default_rng(8)
+    for n in range(10_000):
+        shape = tuple(rng.integers(1, 12, 2).tolist())
+        mask = (rng.random(shape) < rng.choice([0, 0.02, 0.5, 0.98, 1])).astype(np.uint8)
+        theirs = coco.encode(np.asfortranarray(mask))
+        lengths = parse_coco_runs(theirs["counts"].decode(), shape)
+        ends = np.cumsum(lengths)
+        rle = mask_to_rle(mask)
+        ours = parse_runs(rle, shape)
+        assert (ours[0] - 1).tolist() == ends[:-1:2].tolist(), n
+        assert ours[1].tolist() == lengths[1::2], n
+        assert rle_area(rle) == coco.area(theirs)

@@ -5,10 +5,13 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from defectmill.labels import draw_masks, make_label_table
+from defectmill.labels import draw_masks, make_label_table, masks_to_labels
 from defectmill.scores import (
     competition_score,
+    count_levels,
     count_pixels,
     count_runs,
     dice_by_image,
@@ -110,3 +113,49 @@ def test_worst_image_comes_first_and_clean_ones_are_out():
 def test_tables_of_other_length_are_refused():
     with pytest.raises(ValueError, match="same rows"):
         count_runs(TRUTH, GUESS.iloc[:-1])
+
+
+def test_an_image_of_false_alarms_alone_counts_as_the_worst():
+    truth, guess = table_of("1 4", "", "", "", "", ""), table_of("1 4", "", "", "9 2", "", "")
+    assert dice_by_image(truth, guess).to_dict() == {"b": 0.0, "a": 1.0}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 3), st.floats(0, 1), st.floats(0, 1))
+def test_all_dice_follow_from_sets_of_pixels(seed, n, n_classes, share, other):
+    rng = np.random.default_rng(seed)
+    truth, guess = (rng.random((n, 3, 4, n_classes)) < s for s in (share * rng.integers(0, 2), other))
+    ids = [f"{k}" for k in range(n)]
+    tables = [masks_to_labels(zip(ids, masks.astype(np.uint8), strict=True)) for masks in (truth, guess)]
+    each = np.ones((n, n_classes))
+    for k, c in np.ndindex(n, n_classes):
+        one, two = ({*np.flatnonzero(masks[k, :, :, c]).tolist()} for masks in (truth, guess))
+        each[k, c] = 2 * len(one & two) / (len(one) + len(two)) if one | two else 1
+    assert mean_dice(truth, guess) == pytest.approx(each.mean())
+    assert competition_score(*count_runs(*tables)) == pytest.approx(each.mean())
+    assert mean_dice(truth, guess) == mean_dice(guess, truth)
+    sizes = (truth.sum(axis=(0, 1, 2)) + guess.sum(axis=(0, 1, 2))).astype(float)
+    shared = np.where(sizes > 0, 2 * (truth & guess).sum(axis=(0, 1, 2)) / np.maximum(sizes, 1), np.nan)
+    np.testing.assert_allclose(dice_per_class(truth, guess), shared)
+    seen = (truth | guess).any(axis=(1, 2, 3))
+    whole = (
+        2
+        * (truth & guess).sum(axis=(1, 2, 3))
+        / np.maximum(truth.sum(axis=(1, 2, 3)) + guess.sum(axis=(1, 2, 3)), 1)
+    )
+    found = dice_by_image(*tables)
+    assert found.to_dict() == pytest.approx({ids[k]: whole[k] for k in np.flatnonzero(seen)})
+    assert found.is_monotonic_increasing
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_levels_hold_every_pixel_once_by_probability_and_truth(seed, n_classes):
+    rng = np.random.default_rng(seed)
+    levels, truth = rng.integers(0, 256, (4, 5, n_classes)), rng.integers(0, 2, (4, 5, n_classes))
+    counts = count_levels((levels / 255).astype(np.float32), truth)
+    assert counts.shape == (n_classes, 512)
+    for c, level in np.ndindex(n_classes, 256):
+        has = levels[:, :, c] == level
+        assert counts[c, level] == (has & (truth[:, :, c] == 0)).sum()
+        assert counts[c, 256 + level] == (has & (truth[:, :, c] == 1)).sum()

@@ -92,3 +92,15 @@ def test_baselines_by_hand():
     assert table.loc["empty submission (floor)"].tolist() == [0.5, 0]
     assert table.loc["everything marked"].tolist() == [(20 / 30 + 0) / 2, 20 / 50]
     assert table.loc["1-nearest neighbour"].tolist() == [0.5, 0]
+
+
+def test_the_seed_draws_the_random_split_and_nothing_else():
+    images, labels, fingerprints = make_set(6, 2)
+    leaks = [leak_report(images, labels, fingerprints, 3, seed).set_index("split") for seed in range(4)]
+    expected = []
+    for seed in range(4):
+        folds = np.random.default_rng(seed).permutation(12) % 3
+        expected.append(sum(folds[n] != folds[n ^ 1] for n in range(12)))
+    assert [leak.loc["random split", "duplicates in training"] for leak in leaks] == expected
+    assert len(set(expected)) > 1
+    assert all(leak.loc["by group"].equals(leaks[0].loc["by group"]) for leak in leaks)
