@@ -30,6 +30,10 @@ def test_runs_go_down_columns():
     assert mask_to_rle(STEP) == "2 4"
 
 
+def test_a_mask_may_be_a_list():
+    assert mask_to_rle(STEP.tolist()) == "2 4"
+
+
 def test_first_pixel_is_number_one():
     mask = np.zeros((2, 4), np.uint8)
     mask[0, 0] = 1

@@ -89,6 +89,14 @@ def test_large_areas_do_not_overflow():
     assert count_pixels(full, full)[0].tolist() == [[270000]]
 
 
+@pytest.mark.parametrize("kind", [bool, np.int64, np.float32, list])
+def test_masks_of_any_type_count_alike(kind):
+    truth, guess = (drawn(table)[:1] for table in (TRUTH, GUESS))
+    pair = [masks.tolist() if kind is list else masks.astype(kind) for masks in (truth, guess)]
+    assert [counts.tolist() for counts in count_pixels(*pair)] == [[[2, 0]], [[4, 0]], [[4, 2]]]
+    assert {counts.dtype for counts in count_pixels(*pair)} == {np.dtype(np.int64)}
+
+
 def test_arrays_of_other_shape_are_refused():
     with pytest.raises(ValueError, match=re.escape("truth (3, 5, 2) and prediction (5, 3, 2)")):
         mean_dice(np.zeros((3, 5, 2)), np.zeros((5, 3, 2)))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.curation.leakage import baselines, copy_nearest, leak_report
+from defectmill.curation.leakage import baselines, copy_across_folds, copy_nearest, leak_report
 from defectmill.labels import draw_masks, masks_to_labels
 
 
@@ -104,3 +104,14 @@ def test_the_seed_draws_the_random_split_and_nothing_else():
     assert [leak.loc["random split", "duplicates in training"] for leak in leaks] == expected
     assert len(set(expected)) > 1
     assert all(leak.loc["by group"].equals(leaks[0].loc["by group"]) for leak in leaks)
+
+
+def test_masks_are_copied_from_the_other_folds_fold_by_fold():
+    images, labels, fingerprints = make_set(3, 3)
+    images["fold"] = [1, -1, 0, 2, 2, 2, 0, 1, -1]
+    copied = copy_across_folds(labels, images, fingerprints)
+    assert copied["ImageId"].tolist() == ["0_2", "2_0", "0_0", "2_1", "1_0", "1_1", "1_2"]
+    truth = labels.set_index("ImageId")["EncodedPixels"]
+    found = copied.set_index("ImageId")["EncodedPixels"]
+    is_apart = found.index.str.startswith("1_")  # all images of part 1 are in one fold
+    assert (found == truth[found.index]).tolist() == (~is_apart).tolist()
