@@ -121,6 +121,12 @@ def test_what_all_images_have_in_common_hides_no_pair(many):
     assert places[1500:1550].tolist() == list(range(50))
 
 
+def test_opposites_are_not_sorted_together(many):
+    """What is bright in the one is dark in the other: the same direction, and the least similarity."""
+    both = np.tile(unit([[3, 4, 5], [-3, -4, -5]]), (100, 1))
+    assert all(block.min() > 0.99 for *_, block in compare(both))
+
+
 def test_empty_sets_are_compared_to_nothing():
     none = np.zeros((0, 3), np.float32)
     assert list(compare(none)) == []
