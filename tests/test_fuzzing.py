@@ -40,7 +40,7 @@ def test_what_is_right_is_read(targets, name):
 
 
 @pytest.mark.parametrize("name", NAMES.split())
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40)
 @given(place=st.integers(0, 30), edits=st.lists(EDIT, min_size=1, max_size=4))
 def test_what_is_damaged_is_read_or_refused_in_a_line(targets, name, place, edits):
     target = targets[name.replace("-", " ")]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from pycocotools import mask as coco_masks
+from hypothesis.extra.numpy import array_shapes, arrays
+from pycocotools import mask as coco
 
 from defectmill.rle import (
     RleError,
@@ -28,6 +28,10 @@ STEP = np.array([[0, 1], [1, 1], [1, 0]], np.uint8)
 
 def test_runs_go_down_columns():
     assert mask_to_rle(STEP) == "2 4"
+
+
+def test_a_mask_may_be_a_list():
+    assert mask_to_rle(STEP.tolist()) == "2 4"
 
 
 def test_first_pixel_is_number_one():
@@ -277,59 +281,67 @@ def test_coco_s_runs_that_do_not_fill_the_image_are_refused(counts, offence):
         parse_coco_runs(counts, (3, 4))
 
 
-@st.composite
-def masks(draw, n: int = 1):
-    """Masks of one shape, (H, W) uint8."""
-    shape = draw(st.tuples(st.integers(1, 7), st.integers(1, 9)))
-    return [draw(arrays(np.uint8, shape, elements=st.integers(0, 1))) for _ in range(n)]
+MASKS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 1))
+PAIRS = st.tuples(array_shapes(min_dims=2, max_dims=2, max_side=9), st.integers(0, 2**32 - 1)).map(
+    lambda drawn: np.random.default_rng(drawn[1]).integers(0, 2, (2, *drawn[0]), np.uint8)
+)
 
 
-@settings(deadline=None, derandomize=True, database=None)
-@given(masks(2))
-def test_what_runs_tell_is_what_the_pixels_tell(pair):
-    one, other = pair
-    rles = [mask_to_rle(mask) for mask in pair]
-    np.testing.assert_array_equal(rle_to_mask(rles[0], one.shape), one)
-    assert rle_area(rles[0]) == one.sum()
-    assert intersect_rles(*rles) == (one & other).sum()
-    if one.any() and other.any():
-        assert unite_rles(rles) == mask_to_rle(one | other)
-    starts, lengths = parse_runs(rles[0], one.shape)
-    flat = np.concatenate([[0], one.ravel(order="F"), [0]])
-    assert starts.tolist() == (np.flatnonzero(np.diff(flat.astype(int)) == 1) + 1).tolist()
-    assert (lengths > 0).all()
+@settings(max_examples=100)
+@given(MASKS)
+def test_any_mask_is_written_in_the_fewest_runs_and_read_back(mask):
+    rle = mask_to_rle(mask)
+    np.testing.assert_array_equal(rle_to_mask(rle, mask.shape), mask)
+    starts, lengths = parse_runs(rle, mask.shape)
+    assert (np.diff(starts) > lengths[:-1]).all()
+    assert rle_area(rle) == mask.sum()
+    assert unite_rles([rle, ""]) == clean_rle(f" {rle}\n") == rle
 
 
-@settings(deadline=None, derandomize=True, database=None)
-@given(masks(), st.integers(0, 2**32))
-def test_a_pixel_that_is_drawn_lies_in_the_mask(one, seed):
-    (mask,) = one
-    if mask.any():
-        assert mask[draw_pixel(mask_to_rle(mask), len(mask), np.random.default_rng(seed))] == 1
+@settings(max_examples=100)
+@given(PAIRS, st.integers(0, 2**32 - 1))
+def test_runs_of_any_two_masks_are_shared_and_united_as_their_pixels(pair, seed):
+    one, two = (mask_to_rle(mask) for mask in pair)
+    assert intersect_rles(one, two) == intersect_rles(two, one) == (pair[0] & pair[1]).sum()
+    assert unite_rles([one, two]) == mask_to_rle(pair[0] | pair[1])
+    if one:
+        assert pair[0][draw_pixel(one, pair[0].shape[0], np.random.default_rng(seed))] == 1
 
 
-@settings(deadline=None, derandomize=True, database=None)
-@given(st.text("0123456789 -", max_size=20))
-def test_a_string_is_refused_or_is_the_string_of_its_mask(text):
+@settings(max_examples=150)
+@given(
+    st.text("0123456789 -", max_size=12)
+    | st.lists(st.integers(0, 9), max_size=6).map(lambda n: " ".join(map(str, n)))
+)
+def test_any_text_is_refused_or_is_a_mask_of_the_image(text):
     try:
-        mask = rle_to_mask(text, (5, 9))
+        starts, lengths = parse_runs(text, (3, 5))
     except RleError:
-        return
-    assert unite_rles([text]) == mask_to_rle(mask)
-
-
-@pytest.mark.slow
-def test_ten_thousand_masks_are_those_of_coco_s_own_tool():
-    rng = np.random.default_rng(0)
-    for _ in range(10_000):  # at most 40 x 40: all sides from 1 on, from empty to full
-        shape = tuple(rng.integers(1, 40, 2).tolist())
-        mask = np.asfortranarray(rng.random(shape) < rng.random() ** 2, np.uint8)
-        packed = coco_masks.encode(mask)
-        runs = parse_coco_runs(packed["counts"].decode(), shape)
-        np.testing.assert_array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.ravel(order="F"))
-        assert coco_masks.frPyObjects({"size": shape, "counts": runs}, *shape) == packed
-        rle = mask_to_rle(mask)
-        assert rle_area(rle) == coco_masks.area(packed)
+        numbers = text.split(" ")
+        if len(numbers) % 2 or not all(number.isdigit() for number in numbers):
+            return
+        pixels = [p for s, n in np.array(numbers, int).reshape(-1, 2).tolist() for p in range(s, s + n)]
         assert (
-            rle.split()[::2] == [str(n + 1) for n in np.cumsum(runs)[::2].tolist()][: len(rle.split()) // 2]
+            "0" in {number.lstrip("0") or "0" for number in numbers}
+            or pixels != sorted(set(pixels))
+            or pixels[-1] > 15
         )
+        return
+    mask = rle_to_mask(text, (3, 5))
+    assert mask.sum() == lengths.sum() == rle_area(text)
+    assert (mask.ravel(order="F")[starts - 1] == 1).all()
+
+
+def test_ten_thousand_masks_are_those_of_pycocotools():
+    rng = np.random.default_rng(8)
+    for n in range(10_000):
+        shape = tuple(rng.integers(1, 12, 2).tolist())
+        mask = (rng.random(shape) < rng.choice([0, 0.02, 0.5, 0.98, 1])).astype(np.uint8)
+        theirs = coco.encode(np.asfortranarray(mask))
+        lengths = parse_coco_runs(theirs["counts"].decode(), shape)
+        ends = np.cumsum(lengths)
+        rle = mask_to_rle(mask)
+        ours = parse_runs(rle, shape)
+        assert (ours[0] - 1).tolist() == ends[:-1:2].tolist(), n
+        assert ours[1].tolist() == lengths[1::2], n
+        assert rle_area(rle) == coco.area(theirs)

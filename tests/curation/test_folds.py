@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from defectmill.curation.folds import ALWAYS_TRAINS, assign_folds, find_relatives
 from defectmill.files import DefectmillError
@@ -155,3 +157,24 @@ def test_an_equal_name_joins_only_where_names_tell_the_part(dataset):
     assert set(found) == {"a.png", "b.png"}
     found = relatives(dataset, ["a_2.png", "c.png"], group_pattern=r"^([a-z])[_.]")
     assert set(found) == {"a_2.png"}
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(6, 40))
+def test_folds_of_any_table_keep_groups_together_and_leave_none_out(seed, n_folds, n):
+    rng = np.random.default_rng(seed)
+    groups = np.concatenate([np.arange(n_folds), rng.integers(0, 2 * n_folds, n)])
+    kinds = rng.choice(["", "1", "2", "1 2", "2 3"], len(groups), p=[0.5, 0.2, 0.1, 0.15, 0.05])
+    kinds[0] = "1"
+    names = [f"{'pseudo__' * bool(rng.random() < 0.1 and k >= n_folds)}{k}.png" for k in range(len(groups))]
+    images = pd.DataFrame({"ImageId": names, "group": groups, "classes": kinds})
+    is_pseudo = images["ImageId"].str.startswith("pseudo").to_numpy()
+    real = images[~is_pseudo].assign(fold=assign_folds(images, n_folds, seed % 1000)[~is_pseudo])
+    assert (assign_folds(images, n_folds, seed % 1000)[is_pseudo] == ALWAYS_TRAINS).all()
+    assert real.groupby("group")["fold"].nunique().eq(1).all()
+    assert {*range(n_folds)} <= {*real["fold"]} <= {*range(ALWAYS_TRAINS, n_folds)}
+    # Always training: a group with a class that no other has, and where enough others are left only those.
+    each = real.assign(kind=real["classes"].str.split()).explode("kind").dropna(subset="kind")
+    alone = {*each[each.groupby("kind")["group"].transform("nunique") == 1]["group"]}
+    enough = real["group"].nunique() - len(alone) >= n_folds
+    assert {*real["group"][real["fold"] == ALWAYS_TRAINS]} == (alone if enough else set())

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.curation.leakage import baselines, copy_nearest, leak_report
+from defectmill.curation.leakage import baselines, copy_across_folds, copy_nearest, leak_report
 from defectmill.labels import draw_masks, masks_to_labels
 
 
@@ -92,3 +92,26 @@ def test_baselines_by_hand():
     assert table.loc["empty submission (floor)"].tolist() == [0.5, 0]
     assert table.loc["everything marked"].tolist() == [(20 / 30 + 0) / 2, 20 / 50]
     assert table.loc["1-nearest neighbour"].tolist() == [0.5, 0]
+
+
+def test_the_seed_draws_the_random_split_and_nothing_else():
+    images, labels, fingerprints = make_set(6, 2)
+    leaks = [leak_report(images, labels, fingerprints, 3, seed).set_index("split") for seed in range(4)]
+    expected = []
+    for seed in range(4):
+        folds = np.random.default_rng(seed).permutation(12) % 3
+        expected.append(sum(folds[n] != folds[n ^ 1] for n in range(12)))
+    assert [leak.loc["random split", "duplicates in training"] for leak in leaks] == expected
+    assert len(set(expected)) > 1
+    assert all(leak.loc["by group"].equals(leaks[0].loc["by group"]) for leak in leaks)
+
+
+def test_masks_are_copied_from_the_other_folds_fold_by_fold():
+    images, labels, fingerprints = make_set(3, 3)
+    images["fold"] = [1, -1, 0, 2, 2, 2, 0, 1, -1]
+    copied = copy_across_folds(labels, images, fingerprints)
+    assert copied["ImageId"].tolist() == ["0_2", "2_0", "0_0", "2_1", "1_0", "1_1", "1_2"]
+    truth = labels.set_index("ImageId")["EncodedPixels"]
+    found = copied.set_index("ImageId")["EncodedPixels"]
+    is_apart = found.index.str.startswith("1_")  # all images of part 1 are in one fold
+    assert (found == truth[found.index]).tolist() == (~is_apart).tolist()

@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 
 from defectmill.evaluation.counts import (
     COUNTS,
@@ -238,3 +241,52 @@ def test_counts_are_written_as_numpy_reads_them(tmp_path):
     write_counts(counts, tmp_path / "nested.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "nested.npy"), counts)
     assert [path.name for path in tmp_path.iterdir()] == ["nested.npy"]
+
+
+MASKS = st.tuples(*[st.integers(0, 2**32 - 1)], st.integers(1, 9), st.integers(1, 11), st.integers(1, 3)).map(
+    lambda drawn: (
+        np.random.default_rng(drawn[0]).integers(0, 2, (2, *drawn[1:]), np.uint8)
+        & np.random.default_rng(drawn[0] + 1).integers(0, 2, (2, 1, 1, drawn[3]), np.uint8)
+    )
+)
+
+
+@settings(max_examples=30)
+@given(MASKS)
+def test_counts_of_any_masks_are_those_of_sets_and_turn_with_them(pair):
+    truth, guess = pair
+    counts = count_image(truth, guess)
+    assert counts[:, :3].T.tolist() == [
+        (m > 0).sum(axis=(0, 1)).tolist() for m in (truth & guess, truth, guess)
+    ]
+    assert (counts[:, [4, 6, 8, 10]] <= counts[:, [3, 5, 7, 9]]).all()
+    assert (counts[:, 3:7:2] <= counts[:, 1:3]).all()
+    swapped = count_image(guess, truth)
+    assert swapped[:, [0, 2, 1, 5, 6, 3, 4, 9, 10, 7, 8]].tolist() == counts.tolist()
+    turned = count_image(truth[::-1, ::-1], guess[::-1, ::-1])
+    assert turned[:, :7].tolist() == counts[:, :7].tolist()
+    same = count_image(truth, truth)
+    assert same[:, [3, 7]].tolist() == same[:, [4, 8]].tolist()
+    confusion, n_classes = confuse(truth, guess), truth.shape[2]
+    for one, two in np.ndindex(n_classes, n_classes):
+        assert confusion[one, two] == (truth[:, :, one] & guess[:, :, two]).sum()
+    assert confusion[-1, -1] == (~truth.any(axis=2) & ~guess.any(axis=2)).sum()
+
+
+@settings(max_examples=12)
+@given(MASKS)
+def test_components_of_any_masks_are_those_of_scipy(pair):
+    truth, guess = (masks_to_labels([("a", masks)]) for masks in pair)
+    images = pd.DataFrame({"ImageId": ["a"], "height": pair.shape[1], "width": pair.shape[2]})
+    table = component_table(truth, guess, images)
+    for kind, total, met in (0, "true", "hit"), (1, "predicted", None):
+        for channel in range(pair.shape[3]):
+            mine, other = pair[kind, :, :, channel], pair[1 - kind, :, :, channel]
+            numbers, n = ndimage.label(mine, np.ones((3, 3)))
+            areas = np.bincount(numbers.ravel(), minlength=n + 1)[1:]
+            hit = np.array([other[numbers == k].any() for k in range(1, n + 1)], bool)
+            for row in table[table["ClassId"] == channel + 1].to_dict("records"):
+                inside = (areas >= row["smallest"]) & (areas <= row["largest"])
+                assert row[total] == inside.sum()
+                assert (row[met] if met else row[total] - row["false"]) == (inside & hit).sum()
+            assert table.loc[table["ClassId"] == channel + 1, total].sum() == n

@@ -428,3 +428,18 @@ def test_the_images_are_put_in_order_once_an_epoch(competition, monkeypatch):
     assert drawn == [0, 1, 2]
     expected = (np.random.default_rng([3, epoch]).permutation(5) for epoch in range(3))
     assert ids == [f"{n}.png" for n in np.concatenate([*expected])]
+
+
+def test_a_defect_stands_anywhere_within_a_third_of_the_middle_of_its_crop(tmp_path):
+    image, mask = np.zeros((90, 120), np.uint8), np.zeros((90, 120), np.uint8)
+    mask[40, 70] = 1
+    write_image(tmp_path / "a.png", image)
+    labels = make_label_table([("a.png", 1, mask_to_rle(mask))])
+    images = pd.DataFrame({"ImageId": ["a.png"], "height": 90, "width": 120})
+    pictures = Pictures(labels, images, tmp_path, 1, crops(defect_share=1.0, shape=(24, 30)))
+    sequence = DefectSequence(pictures, 1, steps=150)
+    places = np.array([np.argwhere(sequence[n][1][0, :, :, 0])[0] for n in range(150)])
+    for found, side in zip(places.T, (24, 30), strict=True):
+        assert side / 6 - 1 <= found.min() < side / 6 + 2
+        assert 5 * side / 6 - 3 < found.max() <= 5 * side / 6
+        assert abs(found.mean() - side / 2) < side / 12

@@ -83,7 +83,7 @@ def _sort_together(first: np.ndarray, second: np.ndarray | None) -> Iterator[tup
     """Yield places in `first` and in `second` (None: `first` again) of images that may be alike."""
     sets = [first] if second is None else [first, second]
     n = sum(map(len, sets))
-    n_keys = max(1, int(np.ceil(np.log(n / PART) / np.log(2 * WAYS))))
+    n_keys = int(np.ceil(np.log(n / PART) / np.log(2 * WAYS)))
     rng = np.random.default_rng(0)
     for _ in range(TABLES):
         keys = []
