@@ -175,6 +175,20 @@ def test_a_step_is_the_same_while_settings_and_sources_are(folds):
     assert len({known, trained, provenance.hash_step(folds, "04_predict", sources)}) == 3
 
 
+def test_files_of_settings_do_not_count_which_may_be_those_of_another_set(folds):
+    stage = folds.output / "settings" / "labels.json"
+    stage.parent.mkdir()
+    sources = ["output/folds/labels.csv", "output/folds/settings/labels.json"]
+    known = provenance.describe_step(folds, "02_labels", sources)
+    stage.write_text("of another SET")
+    assert provenance.describe_step(folds, "02_labels", sources) == known
+    assert known["settings"]["labels"]["n_folds"] == 2
+    other = load_experiment("folds", {"training.last_fit": 5, "labels.seed": 3})
+    now = provenance.describe_step(other, "02_labels", sources)
+    assert {**now["settings"]["labels"], "seed": 0} == known["settings"]["labels"]
+    assert set(now["settings"]) == {"dataset", "labels"}
+
+
 def test_a_last_fit_that_goes_on_from_a_fold_changes_with_it(folds):
     warm = hashes(folds, **{"training.warm_start": True})
     assert warm["fold_0"] == hashes(folds)["fold_0"]

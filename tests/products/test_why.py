@@ -85,6 +85,11 @@ def test_code_data_and_lost_products_are_named(run, root, capsys):
     }
 
 
+def test_a_lost_product_alone_is_all_that_is_told(run, capsys):
+    (run.output / "images.csv").rename(run.output / "moved.csv")
+    assert ask(capsys)["02_labels"] == "would run: images.csv is missing"
+
+
 def test_what_has_not_run_or_is_not_told_is_said(run, root, capsys):
     (run.output / "notebooks" / "02_labels.json").unlink()
     (run.output / "trained.json").write_text("{}")
