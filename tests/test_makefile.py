@@ -99,8 +99,11 @@ case $step in
   01) echo > $o/eda.csv;;
   02) touch $o/labelled.json; cp input/fake/train.csv $o/new; changed $o/new $o/labels.csv
     ls input/fake/train_images > $o/new; changed $o/new $o/images.csv
-    for f in scans.npz audit.csv leaks.csv; do echo > $o/$f; done;;
-  04) mkdir -p submissions; touch $o/predicted.json; echo > $o/thresholds.json; echo > submissions/fake.csv;;
+    for f in scans.npz audit.csv leaks.csv test_images.csv; do echo > $o/$f; done;;
+  04) mkdir -p submissions; echo > submissions/fake.csv
+    for f in thresholds.json threshold_search.csv validation.csv evaluation.csv precision_recall.csv \\
+      image_curves.csv suspects.csv nested.npy training_statistics.json dataset.json predicted.json
+    do echo > $o/$f; done;;
   05) echo > $o/scores.json; echo > $o/report.html;;
 esac
 case $step in 03) ;; *) mkdir -p $o/notebooks; touch $o/notebooks/$4.json;; esac
