@@ -3,6 +3,7 @@
 
 EXPERIMENT ?= sample
 SET ?=
+FRESH ?=
 RAW ?=
 CONFIG ?=
 TRANSFORMS ?=
@@ -30,7 +31,7 @@ $(foreach v,EXPERIMENT $(if $(strip $(value NAME)),NAME),$(if $(call wrong,$(val
 $(foreach n,$(value EXPERIMENTS),$(if $(call wrong,$n,1),$(call refuse,EXPERIMENTS,$n)))
 override EXPERIMENT := $(strip $(value EXPERIMENT))
 # All other values reach Python by the environment: no shell reads them.
-$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT,\
+$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT FRESH,\
   $(eval export DEFECTMILL_$v = $$(value $v)))
 
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)

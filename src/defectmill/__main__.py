@@ -27,6 +27,7 @@ from defectmill.running.stages import (
 Argument = tuple[str, dict[str, Any]]
 EXPERIMENT: Argument = ("experiment", {})
 OVERRIDES: Argument = ("--set", {"default": "", "help": "setting=value ..."})
+FRESH: Argument = ("--fresh", {"default": "", "help": "1: a training that was stopped is thrown away"})
 IMAGES: Argument = ("--images", {"default": "", "help": "a folder"})
 AGREEMENT: Argument = ("--agreement", {"type": float, "default": 0.8, "help": "Dice of any two networks"})
 SOURCES: Argument = ("--sources", {"default": "", "help": "what make holds it to be made from"})
@@ -54,8 +55,8 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "new": ("a dataset and experiment of one's own", [("name", {}), ("--raw", {"default": ""}), BUDGET]),
     "settings": ("write the settings of each stage", [EXPERIMENT, OVERRIDES]),
     "notebook": ("run a notebook", [("name", {}), EXPERIMENT, OVERRIDES, SOURCES]),
-    "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES]),
-    "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES]),
+    "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES, FRESH]),
+    "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES, FRESH]),
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
     "infer": ("find the defects in a folder of images", [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT]),
     "convert": ("labels in other formats", [("name", {"help": NAMED}), FORMAT, OUT]),
@@ -127,9 +128,9 @@ def _run(given: argparse.Namespace) -> None:
         case "notebook":
             history.run_step(given.name, run, parse_overrides(given.set), given.sources.split())
         case "train":
-            train(run, parse_overrides(given.set))
+            train(run, parse_overrides(given.set), bool(given.fresh))
         case "ablation":
-            run_ablation(run, parse_overrides(given.set))
+            run_ablation(run, parse_overrides(given.set), bool(given.fresh))
         case "ensemble":
             from defectmill.prediction.ensemble import write_ensemble
 

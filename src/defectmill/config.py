@@ -215,7 +215,7 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds {type(values).__name__}, not settings")
     file_keys = set(values)
-    flat, choices = _flatten(overrides or {}), [f"{s}.{choice}" for s, (choice, _) in CHOICES.items()]
+    flat, choices = flatten(overrides or {}), [f"{s}.{choice}" for s, (choice, _) in CHOICES.items()]
     for key in sorted(flat, key=lambda key: key not in choices):  # what a choice drops is set after it
         set_value(values, key, flat[key])
     for given in (values.keys() & {"name", "info"}) | (file_keys & {"network", "variant"}):
@@ -247,12 +247,13 @@ def set_value(values: dict, key: str, value: Any) -> None:
     values[last] = value
 
 
-def _flatten(overrides: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flatten(overrides: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by dotted name; a loss is one value."""
     flat: dict[str, Any] = {}
     for key, value in overrides.items():
         name = f"{above}{key}"
-        is_section = isinstance(value, Mapping) and name != "training.loss"  # a loss is given as a whole
-        flat |= _flatten(value, f"{name}.") if is_section else {name: value}
+        is_section = isinstance(value, Mapping) and name != "training.loss"
+        flat |= flatten(value, f"{name}.") if is_section else {name: value}
     return flat
 
 

@@ -293,6 +293,49 @@ def test_networks_json_stays_as_it_is_where_no_network_was_trained(mine):
     assert (output / "networks.json").stat().st_mtime_ns > before
 
 
+def stop_training(output, **settings):
+    """What a training leaves that was stopped after a step."""
+    run = load_experiment("mine", settings)
+    folder = output / provenance.RESUME
+    folder.mkdir()
+    (folder / "made_from.json").write_text(json.dumps(provenance.describe_going_on(run)))
+    (folder / "000000-0000001.state").write_bytes(b"weights")
+    return folder
+
+
+def test_a_stopped_training_of_other_settings_is_refused_before_a_kernel_starts_or_thrown_away(mine):
+    _, output, ran = mine
+    stopped, run = stop_training(output, **{"training.steps": 5}), load_experiment("mine")
+    with pytest.raises(ConfigError, match=r"training\.steps was 5, is 0\. Bring that back, or .* FRESH=1"):
+        stages.train(run, {})
+    assert ran == []
+    assert (stopped / "000000-0000001.state").is_file()
+    stages.train(run, {}, is_fresh=True)
+    assert ran == ["03_train"]
+    assert not stopped.exists()
+
+
+def test_a_stopped_training_waits_while_a_finished_run_is_brought_back(mine):
+    _, output, ran = mine
+    make(ran, training__epochs=7)
+    make(ran)
+    stopped = stop_training(output, **{"training.steps": 5})
+    make(ran, training__epochs=7)
+    assert ran == []
+    assert stopped.is_dir()
+    make(ran, training__epochs=7)  # as it stands
+    assert stopped.is_dir()
+
+
+def test_what_a_training_left_that_was_stopped_after_its_last_write_goes(mine):
+    _, output, ran = mine
+    make(ran)
+    stopped = stop_training(output)
+    make(ran)
+    assert ran == []
+    assert not stopped.exists()
+
+
 def test_a_half_kept_run_and_folders_of_other_names_are_none(mine):
     _, output, ran = mine
     make(ran)

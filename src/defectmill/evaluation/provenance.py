@@ -1,5 +1,6 @@
 """What a result was made from, by which code, on which machine, and how long it took."""
 
+import ast
 import hashlib
 import json
 import os
@@ -8,18 +9,22 @@ import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from defectmill import files
-from defectmill.config import Experiment
+from defectmill.config import ConfigError, Experiment, flatten
 
 # Modules that training uses beside those of models/.
 TRAINED_BY: tuple[str, ...] = ("images.py", "labels.py", "rle.py", "split.py", "prediction/tiles.py")
-TRAINED_BY += ("training/augment.py", "training/callbacks.py", "training/fit.py", "training/sequences.py")
+TRAINED_BY += ("training/augment.py", "training/callbacks.py", "training/fit.py")
+TRAINED_BY += ("training/resume.py", "training/sequences.py")
 LEAST_STEPS = {True: 100, False: 200}  # of a pretrained network, and of an untrained one
+RESUME = "resume"  # folder of a training that runs or was stopped, beside its network
+STATES = "*[0-9].state"  # in that folder
 PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "opencv-python-headless", "albumentations")
 
 
@@ -34,8 +39,7 @@ def describe_run(run: Experiment) -> dict[str, str]:
         "networks": describe_networks(run),
         "code": find_commit(),
         "seed": str(run.seed),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **find_versions(),
         "machine": describe_machine(),
         "time": ", ".join(times) or "not measured",
         "settings": yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, default_flow_style=None),
@@ -74,8 +78,25 @@ def hash_files(paths: Iterable[Path], folder: Path | None = None) -> str:
     return whole.hexdigest()
 
 
-def hash_training(run: Experiment) -> str:
-    """Hash what the weights of `run.network` come from: its settings, labels, pictures, code and notebook.
+def hash_code(path: Path) -> str:
+    """Hash a module, or the code of a notebook: comments, docstrings, layout and outputs do not count."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".ipynb":
+            cells = json.loads(text).get("cells", [])
+            text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                node.body[0] = ast.Pass()
+        text = ast.unparse(tree)
+    except (SyntaxError, ValueError):  # it cannot run, and says so where it is to
+        pass
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_training(run: Experiment) -> dict[str, dict[str, Any]]:
+    """Tell what the weights of `run.network` come from: {settings, data, code: {name: value or hash}}.
 
     What a last fit does not heed, folds and what watches them, does not count for it. The pictures are those
     that 02 saw.
@@ -87,25 +108,77 @@ def hash_training(run: Experiment) -> str:
     settings = run.model_dump(mode="json", include={"dataset", "seed", "data", "model", "training"})
     settings["info"] = run.info.model_dump(mode="json", include={"bits"})  # how a picture's file is read
     is_last, training = network == "last", settings["training"]
-    training.pop("tensorboard", None)
+    for name in ("tensorboard", "save_every"):
+        training.pop(name)
     for name in ("epochs", "keep", "early_stop", "previews") if is_last else ("last_fit", "warm_start"):
         del training[name]
     source, solution = files.ROOT / "src" / "defectmill", run.input / "solution.csv"
-    code = [source / name for name in TRAINED_BY if (source / name).is_file()]
-    code += [*sorted(source.glob("models/*.py")), files.ROOT / "notebooks" / "03_train.ipynb"]
+    modules = [*(source / name for name in TRAINED_BY), *sorted(source.glob("models/*.py"))]
+    code = {path.relative_to(source).as_posix(): hash_code(path) for path in modules if path.is_file()}
+    code["03_train.ipynb"] = hash_code(files.ROOT / "notebooks" / "03_train.ipynb")
     weights = files.ROOT / str(getattr(run.model, "weights", "none"))
     tables = [run.output / "labels.csv", *[weights] * weights.is_file()]
     with_tests = is_last and solution.is_file()
     if with_tests:
         tables += [run.output / "test_images.csv", solution]
+    data = {path.name: hash_files([path]) for path in tables}
     images = pd.read_csv(run.require(run.output / "images.csv", "labels")).drop(columns=["fold"] * is_last)
-    text = [network, str(settings), hash_files(code), hash_files(tables), images.to_csv(index=False)]
+    data["images.csv"] = hashlib.sha256(images.to_csv(index=False).encode()).hexdigest()
     with np.load(run.require(run.output / "scans.npz", "labels"), allow_pickle=False) as scans:
         for part in ("train", "test")[: 1 + with_tests]:
-            text += sorted(map("{} {}".format, scans[f"{part} ImageId"], scans[f"{part} digest"]))
+            lines = sorted(map("{} {}".format, scans[f"{part} ImageId"], scans[f"{part} digest"]))
+            data[f"{part}_images"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     if is_last and run.training.warm_start:
-        text.append(hash_training(run.model_copy(update={"network": run.fold_networks[0]})))
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+        first = run.fold_networks[0]
+        data[first] = hash_training(run.model_copy(update={"network": first}))
+    return {"settings": {"network": network, **flatten(settings)}, "data": data, "code": code}
+
+
+def hash_training(run: Experiment) -> str:
+    """Hash what the weights of `run.network` come from, see `describe_training`."""
+    return hashlib.sha256(json.dumps(describe_training(run), sort_keys=True).encode()).hexdigest()
+
+
+def describe_going_on(run: Experiment) -> dict[str, dict[str, Any]]:
+    """Tell what must be the same where a training that was stopped goes on: the versions, too."""
+    return {**describe_training(run), "versions": find_versions()}
+
+
+def find_stopped(run: Experiment) -> dict[str, dict[str, Any]]:
+    """Tell what a training of `run.network` was made from that was stopped; empty where none can go on."""
+    folder = run.training_folder / RESUME
+    try:
+        return json.loads((folder / "made_from.json").read_bytes()) if any(folder.glob(STATES)) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def list_changes(run: Experiment) -> list[str]:
+    """Say what changed since a training of `run.network` was stopped; nothing where none was."""
+    then, changes = find_stopped(run), []
+    for part, now in describe_going_on(run).items() if then else ():
+        before = then.get(part, {})
+        for name in sorted(before.keys() | now.keys()):
+            was, is_now = before.get(name, "not there"), now.get(name, "not there")
+            if was != is_now:
+                is_hash = part in ("data", "code")
+                changes.append(f"{part} {name} changed" if is_hash else f"{name} was {was}, is {is_now}")
+    return changes
+
+
+def refuse_changed(run: Experiment) -> None:
+    """Raise ConfigError where a training of `run.network` was stopped that would go on otherwise now."""
+    if changes := list_changes(run):
+        raise ConfigError(
+            f"{run.training_folder / RESUME}: a training that was stopped would go on otherwise: "
+            f"{'; '.join(changes)}. Bring that back, or throw the training away: add FRESH=1 to the command, "
+            "or delete the folder"
+        )
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that train."""
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
 def hash_step(run: Experiment, sources: Iterable[str]) -> str:

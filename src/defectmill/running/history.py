@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from defectmill import files
-from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
+from defectmill.config import ConfigError, Experiment, flatten, list_experiments, load_experiment
 from defectmill.evaluation import provenance
 from defectmill.running.notebooks import run_notebook
 
@@ -134,8 +134,8 @@ def keep(run: Experiment) -> Path:
 
 def find_difference(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, {dotted name: value}, that differ from those of an experiment's file as it is now."""
-    now = _flatten(load_experiment(name).model_dump(mode="json", exclude=WORDS))
-    then = _flatten({key: value for key, value in settings.items() if key not in WORDS})
+    now = flatten(load_experiment(name).model_dump(mode="json", exclude=WORDS))
+    then = flatten({key: value for key, value in settings.items() if key not in WORDS})
     return {key: value for key, value in then.items() if key not in now or now[key] != value}
 
 
@@ -265,13 +265,3 @@ def _name(difference: Mapping[str, Any]) -> str:
 
 def _tell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _flatten(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{dotted name: value}; a loss is one value."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{above}{key}"
-        is_section = isinstance(value, Mapping) and name != "training.loss"
-        flat |= _flatten(value, f"{name}.") if is_section else {name: value}
-    return flat

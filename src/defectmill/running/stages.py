@@ -1,6 +1,7 @@
 """The steps that make runs: what it is told, the settings of each as files, networks, arms, inspections."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from pydantic import Field, ValidationError
 from defectmill import files
 from defectmill.config import ConfigError, Experiment, list_experiments, load_experiment
 from defectmill.dataset_info import load_dataset_info, nearest, read_dataset_info
-from defectmill.evaluation.provenance import hash_training
+from defectmill.evaluation.provenance import RESUME, hash_training, list_changes, refuse_changed
 from defectmill.running.history import bring_back
 from defectmill.running.notebooks import run_notebook, tell_products
 
@@ -117,17 +118,22 @@ def read_output(folder: Path) -> StoredExperiment:
         raise ConfigError(f"{folder}: holds no settings that can be used ({why}): {todo}") from error
 
 
-def train(run: Experiment, overrides: dict) -> None:
+def train(run: Experiment, overrides: dict, is_fresh: bool = False) -> None:
     """Run 03 for each network of an experiment, and write networks.json: what each was trained on.
 
-    Those stay that settings, labels, pictures and code would make again; so a training that was stopped goes
-    on with the network that it had begun. Those of a kept run are brought back.
+    Those stay that settings, labels, pictures and code would make again, and those of a kept run are brought
+    back. A training that was stopped goes on in its middle, or is thrown away where `is_fresh`.
+
+    Raises:
+        ConfigError: one that was stopped would go on otherwise, see `refuse_changed`.
     """
     from defectmill.prediction.ensemble import read_members
 
     notes, is_new = read_members(run), False
     for network in () if run.members else run.networks:
         one = run.model_copy(update={"network": network})
+        if is_fresh:
+            shutil.rmtree(one.training_folder / RESUME, ignore_errors=True)
         stamp = one.training_folder / "trained.json"
         note = json.loads(stamp.read_text()) if stamp.is_file() else {}
         has_network, made_from = (one.training_folder / "model.keras").is_file(), hash_training(one)
@@ -136,8 +142,11 @@ def train(run: Experiment, overrides: dict) -> None:
         else:
             is_new = True
             if not bring_back(one, "03_train", made_from):
+                refuse_changed(one)
                 run_notebook("03_train", one, {"overrides": {**overrides, "network": network}}, made_from)
             note = json.loads(stamp.read_text())
+        if not list_changes(one):  # stopped after its last write, or one of a kept run
+            shutil.rmtree(one.training_folder / RESUME, ignore_errors=True)
         notes[network] = note
     path, text = run.output / "networks.json", json.dumps(notes, indent=1) + "\n"
     files.write_if_changed(path, text)
@@ -145,7 +154,7 @@ def train(run: Experiment, overrides: dict) -> None:
         path.touch()
 
 
-def run_ablation(run: Experiment, overrides: dict) -> None:
+def run_ablation(run: Experiment, overrides: dict, is_fresh: bool = False) -> None:
     """Run the arms of an ablation that have not run as they would now, and write ablation.csv after each."""
     from defectmill.evaluation import ablation
 
@@ -164,7 +173,7 @@ def run_ablation(run: Experiment, overrides: dict) -> None:
         else:
             ablation.copy_from(done[ablation.BASELINE], arm)
         if not ablation.has_run(arm):
-            train(arm, values)
+            train(arm, values, is_fresh)
             run_notebook("04_predict", arm, {"overrides": values})
             ablation.note_run(arm)
         done[name] = arm

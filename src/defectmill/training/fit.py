@@ -1,6 +1,7 @@
 """What Keras' `compile` and `fit` need: optimizer, loss, metrics."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from defectmill import files
 from defectmill.config import Experiment
-from defectmill.evaluation.provenance import hash_training, judge_training
+from defectmill.evaluation.provenance import RESUME, hash_training, judge_training
 from defectmill.files import DefectmillError
 from defectmill.models import build_model, describe_shown, refuse_broken_weights
 from defectmill.models.encoder_unet import PARTS
@@ -140,6 +141,7 @@ def keep_network(run: Experiment, split: Split, steps: int) -> None:
     }
     (folder / "checkpoint.keras").replace(folder / "model.keras")
     files.write_if_changed(folder / "trained.json", json.dumps(note) + "\n")
+    shutil.rmtree(folder / RESUME, ignore_errors=True)
 
 
 def warn_of_few_steps(run: Experiment, steps: int) -> None:

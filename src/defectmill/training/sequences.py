@@ -82,6 +82,7 @@ class DefectSequence(keras.utils.Sequence):
         super().__init__()
         self.pictures, self.data = pictures, pictures.data
         self.seed, self.steps, self.epochs = seed, steps, epochs
+        self.first = 0  # the batch that it begins with: after the last one it goes on with the very first
         runs = pictures.runs
         self.image_ids = [i for i in runs if runs[i] or self.data.images == "all"]
         if not self.image_ids:
@@ -105,7 +106,7 @@ class DefectSequence(keras.utils.Sequence):
     def __getitem__(self, index: int) -> Pair:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        epoch, step = divmod(index, self.steps_per_epoch)
+        epoch, step = divmod((index + self.first) % len(self), self.steps_per_epoch)
         return _stack(self._show(epoch, slot) for slot in self._slots[step])
 
     def _show(self, epoch: int, slot: int) -> Pair:
