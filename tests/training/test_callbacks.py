@@ -304,6 +304,18 @@ def test_broken_pixels_and_labels_of_the_batch_come_first(guard):
         guard(batch).on_train_batch_end(1, {"loss": np.nan})
 
 
+def test_the_batch_of_a_training_that_goes_on_is_found(guard):
+    stopped, asked = guard(), []
+    stopped.train.first = 3
+    batch = np.ones((2, 3, 4, 1), np.float32), np.ones((2, 3, 4, 2), np.float32)
+    get = lambda self, index: asked.append(index) or batch  # noqa: E731
+    stopped.train.__class__ = type("Noted", (type(stopped.train),), {"__getitem__": get})
+    stopped.on_epoch_begin(2)
+    with pytest.raises(TrainingError, match="epoch 3, step 2 of 2"):
+        stopped.on_train_batch_end(1, {"loss": np.nan})
+    assert asked == [2]  # the sixth of all, where the fourth is the first
+
+
 def test_half_precision_is_a_cause_where_it_is_set(guard):
     stopped = guard()
     keras.config.set_dtype_policy("mixed_float16")

@@ -93,7 +93,7 @@ def train(load, after=-1, is_lost=False, **settings):
     finally:
         find(calls, keras.callbacks.CSVLogger).on_train_end()
     kept = keras.models.load_model(run.output / "checkpoint.keras")
-    arrays = [keras.ops.convert_to_numpy(v) for v in (*kept.variables, *kept.optimizer.variables)]
+    arrays = [keras.ops.convert_to_numpy(v) for v in (*kept.weights, *kept.optimizer.variables)]
     arrays += [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
     return (run.output / "history.csv").read_bytes(), arrays
 
@@ -131,15 +131,17 @@ RECIPES = {
 }
 
 
-def test_a_training_stopped_in_the_middle_of_an_epoch_ends_with_the_same_bits(load, save_always, capsys):
+def test_a_training_stopped_after_an_epoch_and_in_the_next_ends_with_the_same_bits(load, save_always, capsys):
     settings = {"training.epochs": 2, "training.steps": 3, "training.ema": 0.6, "model.dropout": 0.3}
     whole = train(load, **settings)
     assert "goes on" not in capsys.readouterr().out
     start_anew(load)
-    with pytest.raises(Stopped):
-        train(load, after=5, **settings)
+    for after in (3, 1):
+        with pytest.raises(Stopped):
+            train(load, after=after, **settings)
     ended = train(load, **settings)
-    assert capsys.readouterr().out == "a training that was stopped goes on at epoch 2, step 2 of 3\n"
+    said = "a training that was stopped goes on at epoch 2, step "
+    assert capsys.readouterr().out == f"{said}0 of 3\n{said}2 of 3\n"
     assert_same(ended, whole)
 
 
@@ -272,6 +274,15 @@ def test_a_training_whose_states_are_all_torn_begins_anew(states, load, capsys):
     assert anew.endswith("0-0000005.state is torn: the training begins anew")
     assert [path.name for path in (states / RESUME).iterdir()] == ["made_from.json"]
     assert not (states / "checkpoint.keras").exists()
+
+
+def test_states_that_do_not_say_what_they_were_made_from_are_not_gone_on_with(states, load, capsys):
+    (states / RESUME / "made_from.json").write_text("{")
+    run, sequence, _ = load()
+    take_up(run, sequence)
+    assert sequence.first == 0
+    said = f"WARNING: {states / RESUME}: made_from.json cannot be read: the training begins anew\n"
+    assert capsys.readouterr().out == said
 
 
 def test_files_are_put_back_as_they_were_at_the_state(states, load, capsys):
@@ -510,7 +521,7 @@ def run_to_its_end(root, name):
 def read_products(root):
     output = root / "output" / "e"
     model = keras.models.load_model(output / "model.keras")
-    arrays = [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
+    arrays = [keras.ops.convert_to_numpy(v) for v in (*model.weights, *model.optimizer.variables)]
     products = [output / "history.csv", output / "trained.json", output / "thresholds.json"]
     products += [output / "validation.csv", root / "submissions" / "e.csv"]
     return [path.read_bytes() for path in products], arrays

@@ -64,6 +64,8 @@ class Resume(keras.callbacks.Callback):
 
     Args:
         state: to begin with; the Sequence already does.
+    Attributes:
+        spent: seconds that saving took.
     """
 
     def __init__(self, run: Experiment, train: DefectSequence, state: Path | None = None):
@@ -71,7 +73,7 @@ class Resume(keras.callbacks.Callback):
         self.folder, self.every = run.training_folder, run.training.save_every
         self.train, self.state, self.others = train, state, list[keras.callbacks.Callback]()
         self._begins = divmod(train.first, train.steps_per_epoch)
-        self._epoch, self._spent, self._cost, self._told = 0, 0.0, 0.0, False
+        self._epoch, self.spent, self._cost, self._told = 0, 0.0, 0.0, False
 
     def beside(self, others: Sequence[keras.callbacks.Callback]) -> "Resume":
         """Look after the state of the other callbacks."""
@@ -135,7 +137,7 @@ class Resume(keras.callbacks.Callback):
 
     def _save(self, epoch: int, step: int) -> None:
         started = time.perf_counter()
-        if self._spent + self._cost > SHARE * (started - self._began):
+        if self.spent + self._cost > SHARE * (started - self._began):
             return
         states = {type(call).__name__: call for call in self.others}
         history = self.folder / "history.csv"
@@ -158,7 +160,7 @@ class Resume(keras.callbacks.Callback):
             self._told = True
         self._saved = time.perf_counter()
         self._cost = self._saved - started
-        self._spent += self._cost
+        self.spent += self._cost
 
 
 def take_up(run: Experiment, train: DefectSequence) -> Resume:
@@ -175,7 +177,10 @@ def take_up(run: Experiment, train: DefectSequence) -> Resume:
         tf.config.experimental.enable_op_determinism()
     refuse_changed(run)
     folder = run.training_folder
-    state = find_state(folder / RESUME) if find_stopped(run) else None
+    is_known = bool(find_stopped(run))
+    if list_states(folder / RESUME) and not is_known:
+        print(f"WARNING: {folder / RESUME}: made_from.json cannot be read: the training begins anew")
+    state = find_state(folder / RESUME) if is_known else None
     for name in ("checkpoint.keras", "checkpoint.part.keras", "trained.json", "history.csv"):
         (folder / name).unlink(missing_ok=True)
     if not state:
