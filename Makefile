@@ -4,6 +4,7 @@
 
 EXPERIMENT ?= sample
 SET ?=
+FRESH ?=
 RAW ?=
 CONFIG ?=
 TRANSFORMS ?=
@@ -32,7 +33,7 @@ $(foreach v,EXPERIMENT $(if $(strip $(value NAME)),NAME),$(if $(call wrong,$(val
 $(foreach n,$(value EXPERIMENTS),$(if $(call wrong,$n,1),$(call refuse,EXPERIMENTS,$n)))
 override EXPERIMENT := $(strip $(value EXPERIMENT))
 # All other values reach Python by the environment: no shell reads them.
-$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT SECONDS,\
+$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT SECONDS FRESH,\
   $(eval export DEFECTMILL_$v = $$(value $v)))
 
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)

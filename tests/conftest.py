@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-# Drawn inputs are the same in every run, so that what passes here passes everywhere; `make fuzz` draws others.
+# Drawn inputs are the same in every run, so that what passes passes everywhere; `make fuzz` draws others.
 settings.register_profile("house", deadline=None, derandomize=True, database=None)
 settings.load_profile("house")
 

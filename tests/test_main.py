@@ -178,11 +178,24 @@ def test_one_experiment_or_dataset_is_made_once_at_a_time_and_read_by_several(ro
             {"name": "01_eda", "experiment": "e", "set": "a=1"},
         ),
         ("runs e", {"MLFLOW": "sqlite:///m"}, {"experiment": "e", "mlflow": "sqlite:///m"}),
+        ("train e", {"FRESH": "1"}, {"experiment": "e", "set": "", "fresh": "1"}),
+        ("train e", {"FRESH": ""}, {"experiment": "e", "fresh": ""}),
         ("input steel", {"RAW": "r"}, {"dataset": "steel", "raw": "r"}),
     ],
 )
 def test_what_make_was_given_comes_by_the_environment(monkeypatch, words, given, read):
-    for name in ("SET", "RAW", "NAME", "OUT", "FORMAT", "TRANSFORMS", "BUDGET", "AGREEMENT", "IMAGES"):
+    for name in (
+        "SET",
+        "RAW",
+        "NAME",
+        "OUT",
+        "FORMAT",
+        "TRANSFORMS",
+        "BUDGET",
+        "AGREEMENT",
+        "IMAGES",
+        "FRESH",
+    ):
         monkeypatch.delenv(f"DEFECTMILL_{name}", raising=False)
     for name, value in given.items():
         monkeypatch.setenv(f"DEFECTMILL_{name}", value)

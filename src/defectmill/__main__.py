@@ -31,6 +31,7 @@ from defectmill.running.stages import (
 Argument = tuple[str, dict[str, Any]]
 EXPERIMENT: Argument = ("experiment", {})
 OVERRIDES: Argument = ("--set", {"default": "", "help": "setting=value ..."})
+FRESH: Argument = ("--fresh", {"default": "", "help": "1: a training that was stopped is thrown away"})
 IMAGES: Argument = ("--images", {"default": "", "help": "a folder"})
 AGREEMENT: Argument = ("--agreement", {"type": float, "default": 0.8, "help": "Dice of any two networks"})
 SOURCES: Argument = ("--sources", {"default": "", "help": "what make holds it to be made from"})
@@ -51,9 +52,9 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "new": ("a dataset and experiment of one's own", [("name", {}), ("--raw", {"default": ""}), BUDGET]),
     "settings": ("write the settings of each stage", [EXPERIMENT, OVERRIDES]),
     "notebook": ("run a notebook", [("name", {}), EXPERIMENT, OVERRIDES, SOURCES]),
-    "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES, KEEP]),
+    "train": ("train the networks of an experiment", [EXPERIMENT, OVERRIDES, KEEP, FRESH]),
     "why": ("what make would do again, and why", [EXPERIMENT, OVERRIDES, SOURCES]),
-    "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES]),
+    "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES, FRESH]),
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
     "infer": ("find the defects in a folder of images", [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT]),
     "convert": ("labels in other formats", [("name", {"help": NAMED}), FORMAT, OUT]),
@@ -129,11 +130,11 @@ def _run(given: argparse.Namespace, run: Any) -> None:
         case "notebook":
             run_step(given.name, run, parse_overrides(given.set), given.sources.split())
         case "train":
-            train(run, parse_overrides(given.set), given.keep)
+            train(run, parse_overrides(given.set), given.keep, bool(given.fresh))
         case "why":
             print_why(run, given.sources.split())
         case "ablation":
-            run_ablation(run, parse_overrides(given.set))
+            run_ablation(run, parse_overrides(given.set), bool(given.fresh))
         case "ensemble":
             from defectmill.prediction.ensemble import write_ensemble
 

@@ -248,6 +248,7 @@ class TrainingSettings(Settings):
     previews: NotNegative = 0  # validation images whose masks are drawn after every epoch
     tensorboard: bool = False  # logs beside the network, in tensorboard/; needs that package
     early_stop: Positive = 10  # epochs without a better one
+    save_every: NotNegative = 30  # seconds between states that a training, if stopped, goes on from
     # Epochs of one more network, which `make infer` uses: it learns from every label, those of the test part
     # among them where they are at hand, so no score is claimed for it. 0: none.
     last_fit: NotNegative = 0

@@ -9,7 +9,7 @@ import pytest
 
 from defectmill.__main__ import main
 from defectmill.config import ConfigError, load_experiment
-from defectmill.products import history, provenance
+from defectmill.products import history, provenance, stopped
 from defectmill.running import stages
 from defectmill.running.notebooks import list_written
 
@@ -386,6 +386,49 @@ def test_networks_json_stays_as_it_is_where_no_network_was_trained(mine):
     (output / "model.keras").unlink()
     stages.train(run, {})
     assert (output / "networks.json").stat().st_mtime_ns > before
+
+
+def stop_training(output, **settings):
+    """What a training leaves that was stopped after a step."""
+    run = load_experiment("mine", settings)
+    folder = output / stopped.RESUME
+    folder.mkdir()
+    (folder / stopped.MADE_FROM).write_text(json.dumps(stopped.describe_going_on(run)))
+    (folder / "000000-0000001.state").write_bytes(b"weights")
+    return folder
+
+
+def test_a_stopped_training_of_other_settings_is_refused_before_a_kernel_starts_or_thrown_away(mine):
+    _, output, ran = mine
+    left, run = stop_training(output, **{"training.steps": 5}), load_experiment("mine")
+    with pytest.raises(ConfigError, match=r"training\.steps 5 -> 0\. Bring that back, or .* FRESH=1"):
+        stages.train(run, {})
+    assert ran == []
+    assert (left / "000000-0000001.state").is_file()
+    stages.train(run, {}, is_fresh=True)
+    assert ran == ["03_train"]
+    assert not left.exists()
+
+
+def test_a_stopped_training_waits_while_a_finished_run_is_brought_back(mine):
+    _, output, ran = mine
+    make(ran, training__epochs=7)
+    make(ran)
+    left = stop_training(output, **{"training.steps": 5})
+    make(ran, training__epochs=7)
+    assert ran == []
+    assert left.is_dir()
+    make(ran, training__epochs=7)  # as it stands
+    assert left.is_dir()
+
+
+def test_what_a_training_left_that_was_stopped_after_its_last_write_goes(mine):
+    _, output, ran = mine
+    make(ran)
+    left = stop_training(output)
+    make(ran)
+    assert ran == []
+    assert not left.exists()
 
 
 def test_a_half_kept_run_and_folders_of_other_names_are_none(mine):

@@ -142,8 +142,44 @@ def test_a_network_is_trained_again_where_pictures_changed_that_it_learns_from(f
         hashes(folds)
 
 
+@pytest.fixture
+def code(folds, root):
+    """The source of a module that trains."""
+    source = root / "src" / "defectmill"
+    (source / "models").mkdir(parents=True)
+    (source / "images.py").write_text('"""Images."""\n\ndef read(path):\n    """Read."""\n    return path\n')
+    (source / "models" / "unet.py").write_text("WIDTH = 3\n")
+    return source
+
+
+def test_a_comment_a_docstring_or_the_layout_of_the_code_trains_nothing_again(folds, code):
+    before = hashes(folds)
+    text = '# Reads.\n"""Pictures."""\ndef read( path ):  # one\n    """Reads one."""\n\n    return (path)\n'
+    (code / "images.py").write_text(text)
+    assert hashes(folds) == before
+    (code / "images.py").write_text(text.replace("(path)\n", "(path + 1)\n"))
+    assert not set(hashes(folds).values()) & set(before.values())
+    (code / "images.py").write_text(text)
+    (code / "models" / "unet.py").write_text("WIDTH = 4\n")
+    assert not set(hashes(folds).values()) & set(before.values())
+
+
+def test_outputs_and_words_of_the_notebook_train_nothing_again_and_its_code_does(folds, root):
+    notebook = root / "notebooks" / "03_train.ipynb"
+
+    def write(code, words, outputs):
+        cells = [{"cell_type": "markdown", "source": [words]}]
+        cells += [{"cell_type": "code", "source": code, "outputs": outputs}]
+        notebook.write_text(json.dumps({"cells": cells}))
+        return hashes(folds)
+
+    before = write(["a = 1\n", "b = 2"], "# Train", [])
+    assert write(["a = 1  # one\n", "b = 2"], "# Learn", [{"text": "3"}]) == before
+    assert not set(write(["a = 1\n", "b = 3"], "# Train", []).values()) & set(before.values())
+
+
 def test_what_is_logged_beside_a_training_trains_nothing_again(folds):
-    training = folds.training.model_copy(update={"tensorboard": True})
+    training = folds.training.model_copy(update={"tensorboard": True, "save_every": 7})
     run, logged = (
         r.model_copy(update={"network": "last"})
         for r in (folds, folds.model_copy(update={"training": training}))

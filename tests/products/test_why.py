@@ -77,7 +77,8 @@ def test_code_data_and_lost_products_are_named(run, root, capsys):
     (root / SOURCES["02_labels"][1]).write_text("other code")
     (run.input / "test_images" / "bar_003.png").unlink()
     (run.output / "thresholds.json").unlink()
-    (root / "notebooks" / "03_train.ipynb").write_text("{ }")
+    cell = {"cell_type": "code", "source": ["1 + 1"]}
+    (root / "notebooks" / "03_train.ipynb").write_text(json.dumps({"cells": [cell]}))
     assert ask(capsys) == {
         "02_labels": "would run: code curation/folds.py changed",
         "03_train": "fold_0 would be trained anew: notebooks/03_train.ipynb changed",

@@ -103,6 +103,14 @@ def test_a_batch_depends_on_seed_epoch_and_index_only(competition, steps):
     assert not np.array_equal(one[1][0], make(competition, data, steps=steps, seed=4)[1][0])
 
 
+def test_a_sequence_may_begin_in_the_middle_and_goes_on_with_the_first_batch_at_its_end(competition):
+    whole, late = (make(competition, crops(augment="surface"), steps=3, epochs=2) for _ in range(2))
+    late.first = 4
+    assert len(late) == len(whole) == 6
+    for index, same in ((0, 4), (1, 5), (2, 0), (5, 3)):
+        np.testing.assert_array_equal(late[index][0], whole[same][0])
+
+
 def test_steps_fix_the_length_of_an_epoch(competition):
     sequence = make(competition, steps=7, batch_size=3)
     assert [len(sequence[i][0]) for i in range(len(sequence))] == [3] * 7

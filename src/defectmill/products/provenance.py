@@ -1,5 +1,6 @@
 """What a result was made from, by which code, on which machine, and how long it took."""
 
+import ast
 import hashlib
 import json
 import os
@@ -20,7 +21,8 @@ from defectmill.products.inputs import hash_file
 
 # Modules that training uses beside those of models/.
 TRAINED_BY: tuple[str, ...] = ("images.py", "labels.py", "rle.py", "split.py", "prediction/tiles.py")
-TRAINED_BY += ("training/augment.py", "training/callbacks.py", "training/fit.py", "training/sequences.py")
+TRAINED_BY += ("training/augment.py", "training/callbacks.py", "training/fit.py")
+TRAINED_BY += ("training/resume.py", "training/sequences.py")
 LEAST_STEPS = {True: 100, False: 200}  # of a pretrained network, and of an untrained one
 Origin = dict[str, dict[str, Any]]  # settings: {name: value}; files: {path below the project: SHA-256}
 PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "opencv-python-headless", "albumentations")
@@ -37,8 +39,7 @@ def describe_run(run: Experiment) -> dict[str, str]:
         "networks": describe_networks(run),
         "code": find_commit(),
         "seed": str(run.seed),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **find_versions(),
         "machine": describe_machine(),
         "time": ", ".join(times) or "not measured",
         "settings": yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, default_flow_style=None),
@@ -78,11 +79,32 @@ def hash_files(paths: Iterable[Path], folder: Path | None = None) -> str:
 
 
 def _hash_each(paths: Iterable[Path]) -> dict[str, str]:
-    return {os.path.relpath(path, files.ROOT): hash_file(path) for path in paths}
+    return {_name(path): hash_file(path) for path in paths}
 
 
-def hash_training(run: Experiment) -> str:
-    """Hash what the weights of `run.network` come from: its settings, labels, pictures, code and notebook.
+def _name(path: Path) -> str:
+    return os.path.relpath(path, files.ROOT)
+
+
+def hash_code(path: Path) -> str:
+    """Hash a module, or the code of a notebook: comments, docstrings, layout and outputs do not count."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".ipynb":
+            cells = json.loads(text).get("cells", [])
+            text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                node.body[0] = ast.Pass()
+        text = ast.unparse(tree)
+    except (SyntaxError, ValueError):  # it cannot run, and says so where it is to
+        pass
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_training(run: Experiment) -> Origin:
+    """Tell what the weights of `run.network` come from: its settings, labels, pictures, code and notebook.
 
     What a last fit does not heed, folds and what watches them, does not count for it. The pictures are those
     that 02 saw.
@@ -90,53 +112,45 @@ def hash_training(run: Experiment) -> str:
     Raises:
         ConfigError: 02 has not run.
     """
-    made = _gather_training(run)
-    text = [made["network"], str(made["settings"]), hash_files(made["code"]), hash_files(made["tables"])]
-    text += [made["images"], *made["pictures"], *made["start"]]
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()
-
-
-def describe_training(run: Experiment) -> Origin:
-    """Tell what `hash_training` hashes, apart."""
-    made = _gather_training(run)
-    told = {**_hash_each(made["code"]), **_hash_each(made["tables"])}
-    for name, lines in (("images.csv", [made["images"]]), ("pictures", made["pictures"])):
-        told[name] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    told |= dict(zip(("the first fold's network",), made["start"], strict=False))
-    return {"settings": made["settings"], "files": told}
-
-
-def _gather_training(run: Experiment) -> dict[str, Any]:
-    network = run.network or run.networks[0]
     settings = run.model_dump(mode="json", include={"dataset", "seed", "data", "model", "training"})
     settings["info"] = run.info.model_dump(mode="json", include={"bits"})  # how a picture's file is read
-    is_last, training = network == "last", settings["training"]
-    training.pop("tensorboard", None)
+    is_last, training = run.network == "last", settings["training"]
+    for name in ("tensorboard", "save_every"):
+        training.pop(name)
     for name in ("epochs", "keep", "early_stop", "previews") if is_last else ("last_fit", "warm_start"):
         del training[name]
     source, solution = files.ROOT / "src" / "defectmill", run.input / "solution.csv"
-    code = [source / name for name in TRAINED_BY if (source / name).is_file()]
-    code += [*sorted(source.glob("models/*.py")), files.ROOT / "notebooks" / "03_train.ipynb"]
+    code = [*(source / name for name in TRAINED_BY), *sorted(source.glob("models/*.py"))]
+    code.append(files.ROOT / "notebooks" / "03_train.ipynb")
     weights = files.ROOT / str(getattr(run.model, "weights", "none"))
     tables = [run.require(run.output / "labels.csv", "labels"), *[weights] * weights.is_file()]
     with_tests = is_last and solution.is_file()
     if with_tests:
         tables += [run.require(run.output / "test_images.csv", "labels"), solution]
+    told = {_name(path): hash_code(path) for path in code if path.is_file()}
+    told |= {path.name: hash_file(path) for path in tables}
     images = pd.read_csv(run.require(run.output / "images.csv", "labels")).drop(columns=["fold"] * is_last)
+    told["images.csv"] = hashlib.sha256(images.to_csv(index=False).encode()).hexdigest()
     pictures: list[str] = []
     with np.load(run.require(run.output / "scans.npz", "labels"), allow_pickle=False) as scans:
         for part in ("train", "test")[: 1 + with_tests]:
             pictures += sorted(map("{} {}".format, scans[f"{part} ImageId"], scans[f"{part} digest"]))
-    first = run.model_copy(update={"network": run.fold_networks[0]})
-    return {
-        "network": network,
-        "settings": settings,
-        "code": code,
-        "tables": tables,
-        "images": images.to_csv(index=False),
-        "pictures": pictures,
-        "start": [hash_training(first)] if is_last and run.training.warm_start else [],
-    }
+    told["pictures"] = hashlib.sha256("\n".join(pictures).encode()).hexdigest()
+    if is_last and run.training.warm_start:
+        first = run.model_copy(update={"network": run.fold_networks[0]})
+        told["the first fold's network"] = hash_training(first)
+    return {"settings": settings, "files": told}
+
+
+def hash_training(run: Experiment) -> str:
+    """Hash what the weights of `run.network` come from, see `describe_training`."""
+    text = json.dumps([run.network or run.networks[0], describe_training(run)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that train."""
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
 def describe_step(run: Experiment, name: str, sources: Iterable[str]) -> Origin:

@@ -1,6 +1,7 @@
 """The steps that make runs: what it is told, the settings of each as files, networks, arms, inspections."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from defectmill.products.manifest import (
     tell_set,
 )
 from defectmill.products.provenance import describe_step, describe_training, hash_step, hash_training
+from defectmill.products.stopped import RESUME, list_changes, refuse_changed
 from defectmill.products.stored import load_predicted
 from defectmill.products.why import tell_origins
 from defectmill.running.notebooks import run_notebook, tell_products
@@ -106,17 +108,18 @@ def run_step(name: str, run: Experiment, overrides: dict, sources: Iterable[str]
             print(f"  not kept in output/{run.name}/runs: {error}", flush=True)
 
 
-def train(run: Experiment, overrides: dict, keeps: bool = False) -> None:
+def train(run: Experiment, overrides: dict, keeps: bool = False, is_fresh: bool = False) -> None:
     """Run 03 for each network of an experiment, and write networks.json: what each was trained on.
 
-    Those stay that settings, labels, pictures and code would make again; so a training that was stopped goes
-    on with the network that it had begun. Those of a kept run are brought back.
+    Those stay that settings, labels, pictures and code would make again; those of a kept run come back.
+    A training that was stopped goes on in its middle.
 
     Args:
         keeps: nobody asked for a training: only networks that are not there yet are trained.
+        is_fresh: a training that was stopped is thrown away.
     Raises:
         ConfigError: a network would be replaced though nobody asked for it; or one, or the tables of 02, is
-            not what was written.
+            not what was written; or see `refuse_changed`.
     """
     from defectmill.prediction.ensemble import read_members
 
@@ -126,13 +129,18 @@ def train(run: Experiment, overrides: dict, keeps: bool = False) -> None:
     for one in to_train if keeps else []:
         _refuse_training(one)
     for one in runs:
+        if is_fresh:
+            shutil.rmtree(one.training_folder / RESUME, ignore_errors=True)
         if one not in to_train:
             print(f"03_train {run.name}: network {one.network} stands")
         else:
             is_new, made_from = True, hash_training(one)
             if not history.bring_back(one, "03_train", made_from):
+                refuse_changed(one)
                 values = {**overrides, "network": one.network}
                 run_notebook("03_train", one, {"overrides": values}, {"made_from": made_from})
+        if not list_changes(one):  # stopped after its last write, or one of a kept run
+            shutil.rmtree(one.training_folder / RESUME, ignore_errors=True)
         notes[one.network] = read_note(one.training_folder / TRAINED)
     told = {name: {key: note[key] for key in note if key != "from"} for name, note in notes.items()}
     path, text = run.output / "networks.json", json.dumps(told, indent=1) + "\n"
@@ -185,7 +193,7 @@ def clean(name: str, runs: bool = False) -> None:
         folder.rmdir()
 
 
-def run_ablation(run: Experiment, overrides: dict) -> None:
+def run_ablation(run: Experiment, overrides: dict, is_fresh: bool = False) -> None:
     """Run the arms of an ablation that have not run as they would now, and write ablation.csv after each."""
     from defectmill.evaluation import ablation
 
@@ -204,7 +212,7 @@ def run_ablation(run: Experiment, overrides: dict) -> None:
         else:
             ablation.copy_from(done[ablation.BASELINE], arm)
         if not ablation.has_run(arm):
-            train(arm, values)
+            train(arm, values, is_fresh=is_fresh)
             run_notebook("04_predict", arm, {"overrides": values})
             ablation.note_run(arm)
         done[name] = arm

@@ -23,8 +23,10 @@ from defectmill.models import find_broken_weight
 from defectmill.prediction.inference import predict_probs
 from defectmill.prediction.postprocess import keep_likeliest
 from defectmill.products.history import set_aside
+from defectmill.products.stopped import RESUME
 from defectmill.settings import CosineSchedule, OneCycleSchedule, ReduceSchedule
 from defectmill.training.fit import MONITOR
+from defectmill.training.resume import Checkpoint, take_up
 from defectmill.training.sequences import DefectSequence, Pictures, ValidationSequence
 
 Arrays = Sequence[np.ndarray]
@@ -36,24 +38,24 @@ DELAY = 0.5  # seconds before an epoch's steps show: the line of the epoch befor
 
 
 def make_callbacks(run: Experiment, train: DefectSequence, validation: ValidationSequence | None) -> list:
-    """Make the callbacks of a training, and set aside the network that an earlier one has left.
+    """Make the callbacks of a training, and set aside what an earlier one left, unless this goes on with it.
 
     Under the network's folder they write history.csv and checkpoint.keras, the model of the epoch to keep,
     the last one without validation; the caller renames it when training is over.
     """
-    training, folder, checkpoint = run.training, run.training_folder, run.training_folder / "checkpoint.keras"
+    training, folder = run.training, run.training_folder
     folder.mkdir(parents=True, exist_ok=True)
     set_aside(run)
-    for old in (checkpoint, folder / "trained.json"):
-        old.unlink(missing_ok=True)
-    best, history = {"monitor": MONITOR, "mode": "max"}, keras.callbacks.CSVLogger(folder / "history.csv")
+    resume = take_up(run, train)
+    history = keras.callbacks.CSVLogger(folder / "history.csv", append=True)  # what `resume` left of it
+    best = {"monitor": MONITOR, "mode": "max"}
     # The averaged weights come first: the checkpoint must save those that were measured.
     callbacks = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if training.ema else []
     callbacks += [
         FiniteGuard(run, train, history),
         LearningRateLog(),
-        keras.callbacks.ModelCheckpoint(
-            checkpoint, save_best_only=bool(validation) and training.keep == "best", **best
+        Checkpoint(
+            folder / "checkpoint.keras", save_best_only=bool(validation) and training.keep == "best", **best
         ),
         history,
     ]
@@ -70,13 +72,12 @@ def make_callbacks(run: Experiment, train: DefectSequence, validation: Validatio
         if not find_spec("tensorboard"):
             way_out = "install it into this environment, or set false"
             raise TrainingError(f"setting 'training.tensorboard': no package tensorboard; {way_out}")
-        shutil.rmtree(logs := folder / "tensorboard", ignore_errors=True)
-        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
     if files.is_unattended():
         callbacks.append(TerminalProgress())  # clears its moving line before the previews print
     if training.previews and validation:
         callbacks.append(Previews(run, validation.pictures))
-    return callbacks
+    return [*callbacks, resume.beside(callbacks)]
 
 
 class TrainingError(DefectmillError):
@@ -116,6 +117,7 @@ class FiniteGuard(keras.callbacks.Callback):
 
     def _stop(self, what: str) -> None:
         self.history.on_train_end()
+        shutil.rmtree(self.run.training_folder / RESUME, ignore_errors=True)  # it would come here once more
         rate, causes = float(self.model.optimizer.learning_rate), "; ".join(self._list_causes())
         where = f"epoch {self._epoch + 1}, step {self._step + 1} of {self.train.steps_per_epoch}"
         raise TrainingError(f"{where}: {what}, at a learning rate of {rate:.3g}. Likely causes: {causes}")
@@ -123,7 +125,7 @@ class FiniteGuard(keras.callbacks.Callback):
     def _list_causes(self) -> list[str]:
         """List what may have caused it, what is known of the step first."""
         training, step = self.run.training, self._epoch * self.train.steps_per_epoch + self._step
-        images, masks = self.train[step]
+        images, masks = self.train[step - self.train.first]
         causes, policy = [], keras.config.dtype_policy().name
         if not np.isfinite(images).all():
             causes.append("pixels of this batch are nan or inf: look for a broken image")
@@ -239,8 +241,6 @@ class Previews(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.folder.mkdir(parents=True, exist_ok=True)
-        for old in self.folder.glob("epoch_*.png"):
-            old.unlink()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.perf_counter()

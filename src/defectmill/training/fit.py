@@ -1,6 +1,7 @@
 """What Keras' `compile` and `fit` need: optimizer, loss, metrics."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from defectmill.models.losses import DefectLoss, ForegroundDice, batch_dice, sof
 from defectmill.products.inputs import hash_file
 from defectmill.products.manifest import TRAINED
 from defectmill.products.provenance import describe_training, hash_training, judge_training
+from defectmill.products.stopped import RESUME
 from defectmill.settings import EncoderUnetSettings
 from defectmill.split import Split, load_split
 from defectmill.training.sequences import make_sequences
@@ -148,6 +150,7 @@ def keep_network(run: Experiment, split: Split, steps: int) -> None:
     with files.write_atomically(folder / TRAINED) as part:
         part.write_text(json.dumps(note) + "\n")
     (folder / "checkpoint.keras").replace(folder / "model.keras")
+    shutil.rmtree(folder / RESUME, ignore_errors=True)
 
 
 def warn_of_few_steps(run: Experiment, steps: int) -> None:

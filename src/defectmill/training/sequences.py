@@ -26,10 +26,8 @@ NAN_AS_INTEGER = np.float32(np.iinfo(np.int64).min)  # what x86 makes of int64(N
 class Pictures:
     """Images of an image table and their masks, at the size at which the network is shown them.
 
-    `bits` are those of the camera, see `images.read_image`.
-
     `read` returns an image, (h, w, ch) uint8, `draw` its masks, (h, w, C) uint8 in {0, 1}. Both keep what
-    they return, so nobody may write into it. DefectmillError: no images.
+    they return, so nobody may write into it. `bits`: see `images.read_image`. DefectmillError: no images.
 
     Args:
         labels: label table; rows of other images are ignored.
@@ -83,6 +81,7 @@ class DefectSequence(keras.utils.Sequence):
         super().__init__()
         self.pictures, self.data = pictures, pictures.data
         self.seed, self.steps, self.epochs = seed, steps, epochs
+        self.first = 0  # the batch that it begins with: after the last one it goes on with the very first
         runs = pictures.runs
         self.image_ids = [i for i in runs if runs[i] or self.data.images == "all"]
         if not self.image_ids:
@@ -108,7 +107,7 @@ class DefectSequence(keras.utils.Sequence):
     def __getitem__(self, index: int) -> Pair:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        epoch, step = divmod(index, self.steps_per_epoch)
+        epoch, step = divmod((index + self.first) % len(self), self.steps_per_epoch)
         return _stack(self._show(epoch, slot) for slot in self._slots[step])
 
     def _show(self, epoch: int, slot: int) -> Pair:
