@@ -102,8 +102,10 @@ def _load(regions: list, n_further: int) -> tuple[tuple[int, int] | None, list, 
     shapes = {take_shape(region, "original_height", "original_width") for region in regions} - {None}
     if len(shapes) > 1:
         raise FormatError(f"they are for images of different sizes: {sorted(filter(None, shapes))}")
-    labelled = {region.get("id") for region in regions if _read_labels(region)}
-    records = [region for region in regions if _read_labels(region) or region.get("id") not in labelled]
+    ids = [take(region, "id", (str, int), "") for region in regions]
+    labelled = {one for one, region in zip(ids, regions, strict=True) if _read_labels(region)}
+    pairs = zip(ids, regions, strict=True)
+    records = [region for one, region in pairs if _read_labels(region) or one not in labelled]
     return next(iter(shapes), None), records, {NO_AREA: 0, UNNAMED: 0, ANSWERS: 0, FURTHER: n_further}
 
 
