@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from defectmill.formats.json_files.records import read_corners, read_json, take, take_shape
+from defectmill.formats.json_files.records import read_corners, read_json, take, take_number, take_shape
 from defectmill.formats.reading import (
     NO_AREA,
     Instance,
@@ -130,7 +130,7 @@ def _draw(region: Any, size: tuple[int, int], issues: dict[str, int]) -> list[In
     elif "points" in value:
         piece = read_corners(take(value, "points", list)) * scale
     elif {"width", "height"} <= value.keys():
-        x, y, width, height = (take(value, key, (int, float)) for key in ("x", "y", "width", "height"))
+        x, y, width, height = (take_number(value, key) for key in ("x", "y", "width", "height"))
         piece = outline_box((x, y), (x + width, y + height)) * scale
     else:
         raise FormatError(f"a region of the type {kind!r} is not read; draw a polygon or use the brush")
