@@ -284,3 +284,11 @@ def test_a_pattern_that_takes_for_ever_is_refused(monkeypatch):
         info.tell_parts(pd.Series(["a" * 60 + ".png"]))
     assert time.perf_counter() - started < 5
     time.sleep(0.6)  # the alarm is off
+
+
+NAMELESS = ("..png", "...png", "..", ".", "", "/")
+
+
+@pytest.mark.parametrize("name", [*NAMELESS, "a\0.png", "x" * 300, "\udce9.png", "[*]?.png"])
+def test_a_missing_image_of_any_name_is_explained(tmp_path, name):
+    assert explain_missing(name, ["a.png"], tmp_path).startswith(("; did you mean", "; there are: a.png"))

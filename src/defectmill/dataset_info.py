@@ -279,7 +279,7 @@ def explain_missing(name: str, image_ids: Iterable[str], home: Path) -> str:
     id most like it.
     """
     last, kinds = Path(name.strip().replace("\\", "/")), " ".join(SUFFIXES)
-    levels = ("", "*/", "*/*/") if 0 < len(last.name) < 200 else ()
+    levels = ("", "*/", "*/*/") if last.stem.strip(".") and len(last.name) < 200 else ()
     patterns = [level + escape(last.stem) for level in levels]
     paths = [path for p in patterns for path in (*home.glob(p), *home.glob(f"{p}.*")) if path.is_file()]
     for path in sorted(paths, key=lambda path: (len(path.parts), path)):

@@ -814,3 +814,25 @@ def test_json_of_brackets_without_end_is_refused(tmp_path, text):
 def test_corners_that_are_no_pixels_are_refused(corners):
     with pytest.raises(FormatError, match="are no corners in pixels"):
         read_corners(corners)
+
+
+@pytest.mark.parametrize("odd", [{"id": [0]}, {"id": {}}, {"id": 0.5}])
+def test_a_region_whose_id_is_none_is_refused(tmp_path, odd):
+    square = {"points": [[10, 10], [60, 10], [60, 60]], "polygonlabels": ["pit"]}
+    region = {"type": "polygonlabels", "value": square} | odd
+    task = {"data": {"image": "a.png"}, "annotations": [{"result": [region]}]}
+    write_image(tmp_path / "a.png", np.zeros((9, 14), np.uint8))
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    with pytest.raises(FormatError, match=r"tasks\.json: \[0\]: regions: id is .*, not of type str or int"):
+        list(find_label_studio(tmp_path).read())
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**10), float("nan"), float("inf")])
+def test_a_box_beyond_all_images_is_refused(tmp_path, number):
+    box = {"x": number, "y": 1, "width": 2, "height": 3, "rectanglelabels": ["pit"]}
+    region = {"type": "rectanglelabels", "value": box}
+    task = {"data": {"image": "a.png"}, "annotations": [{"result": [region]}]}
+    write_image(tmp_path / "a.png", np.zeros((9, 14), np.uint8))
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    with pytest.raises(FormatError, match=r"x is .*, no place in an image"):
+        list(find_label_studio(tmp_path).read())

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from defectmill.formats.json_files.records import read_corners, read_json, take, take_shape
+from defectmill.formats.json_files.records import read_corners, read_json, take, take_number, take_shape
 from defectmill.formats.reading import (
     NO_AREA,
     Instance,
@@ -102,8 +102,10 @@ def _load(regions: list, n_further: int) -> tuple[tuple[int, int] | None, list, 
     shapes = {take_shape(region, "original_height", "original_width") for region in regions} - {None}
     if len(shapes) > 1:
         raise FormatError(f"they are for images of different sizes: {sorted(filter(None, shapes))}")
-    labelled = {region.get("id") for region in regions if _read_labels(region)}
-    records = [region for region in regions if _read_labels(region) or region.get("id") not in labelled]
+    ids = [take(region, "id", (str, int), "") for region in regions]
+    labelled = {one for one, region in zip(ids, regions, strict=True) if _read_labels(region)}
+    pairs = zip(ids, regions, strict=True)
+    records = [region for one, region in pairs if _read_labels(region) or one not in labelled]
     return next(iter(shapes), None), records, {NO_AREA: 0, UNNAMED: 0, ANSWERS: 0, FURTHER: n_further}
 
 
@@ -128,7 +130,7 @@ def _draw(region: Any, size: tuple[int, int], issues: dict[str, int]) -> list[In
     elif "points" in value:
         piece = read_corners(take(value, "points", list)) * scale
     elif {"width", "height"} <= value.keys():
-        x, y, width, height = (take(value, key, (int, float)) for key in ("x", "y", "width", "height"))
+        x, y, width, height = (take_number(value, key) for key in ("x", "y", "width", "height"))
         piece = outline_box((x, y), (x + width, y + height)) * scale
     else:
         raise FormatError(f"a region of the type {kind!r} is not read; draw a polygon or use the brush")

@@ -44,6 +44,14 @@ def take(record: Any, key: str, kind: type | tuple[type, ...], default: Any = No
     raise FormatError(f"{key} is {value!r:.{SHOWN}}, not of type {kinds}")
 
 
+def take_number(record: Any, key: str) -> float:
+    """Take a number that can be a place in an image; FormatError where it is none."""
+    value = take(record, key, (int, float))
+    if not abs(value) < FARTHEST:
+        raise FormatError(f"{key} is {value!r:.{SHOWN}}, no place in an image")
+    return float(value)
+
+
 def take_shape(record: Any, height: str, width: str) -> tuple[int, int] | None:
     """Take an image's (height, width); None where one is missing."""
     shape = take(record, height, int, 0), take(record, width, int, 0)
