@@ -148,6 +148,7 @@ def test_augmented_copies_stay_with_their_original(tmp_path):
     names = ["flip__a.png", "b", "a", "sharp__a.png", "flip__gone.png", "sharp__gone.png"]
     ids = write_all(tmp_path, **{name: texture(n) for n, name in enumerate(names)})
     assert groups_of(tmp_path, ids) == [0, 1, 0, 0, 2, 3]
+    assert groups_of(tmp_path, ids[2:4]) == groups_of(tmp_path, ids[3:1:-1]) == [0, 0]
 
 
 def test_running_numbers_join_where_the_gap_is_small(tmp_path):
