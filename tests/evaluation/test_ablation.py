@@ -77,9 +77,11 @@ def test_a_file_without_arms_or_with_names_that_are_no_folders_is_refused(root, 
 
 def test_an_arm_has_the_tables_of_the_baseline_and_those_networks_that_it_would_train_alike(arms):
     _, runs = arms
+    (runs["baseline"].output / "labelled.json").write_text("{}")
     for name, has_network in (("flips", True), ("rate", False)):
         ablation.copy_from(runs["baseline"], runs[name])
         assert (runs[name].output / "images.csv").read_text() == IMAGES
+        assert (runs[name].output / "labelled.json").read_text() == "{}"
         assert (runs[name].output / "model.keras").exists() == has_network
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from defectmill.config import load_experiment
+from defectmill.config import ConfigError, load_experiment
 from defectmill.evaluation import report
 from defectmill.evaluation.counts import count_masks
 from defectmill.evaluation.metrics import compute_metrics, pick
+from defectmill.products.manifest import note_predictions
 from fake_competition import make_info
 
 EVIL = "<script>x.png"
@@ -194,3 +195,18 @@ def test_scores_are_plain_json(run, metrics):
     assert scores["baselines"] == {"empty submission (floor)": 4 / 6}
     rows = {(row["class"], row["metric"]): row["value"] for row in scores["metrics"]}
     assert (rows["bar 1", "recall"], rows["bar 2", "recall"]) == (0.5, None)
+
+
+def test_a_report_is_made_of_no_edited_or_missing_predictions(run):
+    with pytest.raises(
+        ConfigError, match=r"thresholds\.json is missing: `make predict EXPERIMENT=fake` writes it"
+    ):
+        report.require_products(run)
+    run.output.mkdir(parents=True)
+    for name in ("thresholds.json", "validation.csv"):
+        (run.output / name).write_text("of 04")
+    note_predictions(run, {})
+    report.require_products(run)
+    (run.output / "validation.csv").write_text("edited")
+    with pytest.raises(ConfigError, match=r"validation\.csv: not as 04 wrote it"):
+        report.require_products(run)

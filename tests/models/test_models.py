@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -281,6 +282,10 @@ def test_a_network_that_was_trained_otherwise_is_refused(networks):
     # output/e/model.keras is that of the last fit; one fold alone would take it for its own.
     with pytest.raises(ConfigError, match=r"e/model\.keras: is .*'network': 'last'.* wanted .*'fold_0'"):
         load_networks(load_experiment("e", {"labels.validation_fold": 0, "training.last_fit": 0}), "fold_0")
-    (networks.output / "trained.json").unlink()
+    stamp = networks.output / "trained.json"
+    stamp.write_text(json.dumps({**json.loads(stamp.read_text()), "sha256": "of another file"}))
+    with pytest.raises(ConfigError, match=r"e/model\.keras: not the network that trained\.json beside it"):
+        load_networks(networks, "infer")
+    stamp.unlink()
     with pytest.raises(ConfigError, match=r"trained\.json is missing: `make train EXPERIMENT=e`"):
         load_networks(networks, "infer")

@@ -18,6 +18,7 @@ from defectmill.labels import draw_masks, make_image_table, read_labels
 from defectmill.prediction.postprocess import ClassThreshold
 from defectmill.prediction.pseudo import keep_agreed, write_pseudo
 from defectmill.prediction.thresholds import write_thresholds
+from defectmill.products.manifest import note_predictions
 from fake_competition import make_info, write_fake_competition
 from fake_maps import save_network
 
@@ -192,6 +193,15 @@ def test_the_scored_test_images_are_refused_under_any_name(project):
 def test_what_cannot_be_done_is_refused(project, changes, message):
     with pytest.raises(DefectmillError, match=message):
         write(project, **changes)
+
+
+def test_thresholds_of_other_networks_are_refused(project):
+    draw_part(project / "parts" / "one.png", (12, 20), [0])
+    note_predictions(load_experiment("fake"), {})
+    network = project / "output" / "fake" / "fold_1" / "model.keras"
+    network.write_bytes(network.read_bytes() + b"0")
+    with pytest.raises(ConfigError, match=r"thresholds\.json: chosen for another network fold_1"):
+        write(project)
 
 
 def test_a_run_that_is_not_made_yet_is_refused(project):

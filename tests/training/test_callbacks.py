@@ -57,6 +57,18 @@ def test_an_older_checkpoint_is_removed(load):
     assert not (run.output / "checkpoint.keras").exists()
 
 
+def test_the_network_of_an_earlier_training_is_set_aside_before_this_one_writes_over_its_history(load):
+    run, train, validation = load()
+    run.output.mkdir(parents=True, exist_ok=True)
+    for name in ("model.keras", "trained.json", "history.csv", "curves.png"):
+        (run.output / name).write_text(f"{name} of then")
+    make_callbacks(run, train, validation)
+    assert not (run.output / "trained.json").exists()
+    (folder,) = (run.output / "runs" / "networks").iterdir()
+    kept = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    assert kept == {n: f"{n} of then" for n in ("model.keras", "trained.json", "history.csv", "curves.png")}
+
+
 def test_logs_for_tensorboard_are_written_beside_the_network_where_they_are_asked_for(load, monkeypatch):
     run, train, validation = load(**{"training.tensorboard": True})
     monkeypatch.setattr(callbacks, "find_spec", lambda name: None)

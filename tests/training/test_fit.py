@@ -1,3 +1,4 @@
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -307,5 +308,7 @@ def test_a_kept_network_lies_beside_what_it_is(root):
     note = json.loads((run.output / "trained.json").read_text())
     assert (note["network"], note["images"], note["validation"], note["steps"]) == ("fold_0", 2, 1, 7)
     assert note["shown"] == {"mode": "crop", "channels": 1, "shape": [16, 32], "scale": 0.5}
+    assert note["from"]["settings"]["data"]["scale"] == 0.5
+    assert note["sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert (run.output / "model.keras").read_text() == "weights"
     assert not (run.output / "checkpoint.keras").exists()
