@@ -392,7 +392,7 @@ def stop_training(output, **settings):
     """What a training leaves that was stopped after a step."""
     run = load_experiment("mine", settings)
     folder = output / stopped.RESUME
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / stopped.MADE_FROM).write_text(json.dumps(stopped.describe_going_on(run)))
     (folder / "000000-0000001.state").write_bytes(b"weights")
     return folder
@@ -420,6 +420,25 @@ def test_a_stopped_training_waits_while_a_finished_run_is_brought_back(mine):
     assert left.is_dir()
     make(ran, training__epochs=7)  # as it stands
     assert left.is_dir()
+
+
+def test_the_stopped_training_of_a_fold_is_its_own_and_finished_folds_stand(mine, capsys):
+    _, output, ran = mine
+    folds = {"labels.validation_fold": "every", "labels.n_folds": 3, "training.keep": "last"}
+    folds |= {"training.schedule.name": "constant"}
+    run = load_experiment("mine", folds)
+    stages.train(run, {})
+    for product in ("model.keras", "trained.json"):
+        (output / "fold_1" / product).unlink()
+    left = stop_training(output / "fold_1", **folds, network="fold_1", seed=3)
+    ran.clear()
+    capsys.readouterr()
+    with pytest.raises(ConfigError, match=r"fold_1/resume: .* otherwise: seed 3 -> 0\. Bring"):
+        stages.train(run, {})
+    assert capsys.readouterr().out == "03_train mine: network fold_0 stands\n"
+    stages.train(run, {}, is_fresh=True)
+    assert ran == ["03_train_fold_1"]
+    assert not left.exists()
 
 
 def test_what_a_training_left_that_was_stopped_after_its_last_write_goes(mine):
