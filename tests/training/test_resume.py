@@ -431,6 +431,15 @@ def test_states_are_saved_so_often_and_never_cost_more_than_their_share(clock):
     assert saves[-1][1:] == (3, 0)
 
 
+def test_no_state_is_saved_at_the_steps_that_are_passed_over(clock):
+    call, clock, saves = clock
+    call._begins = (0, 30)
+    for step in range(40):
+        clock.now += 1.0
+        call.on_train_batch_end(step)
+    assert [step for *_, step in saves] == [31]
+
+
 def test_a_full_disk_is_told_once_and_the_training_goes_on(clock, capsys):
     call, clock, saves = clock
     clock.cost, clock.error = 0.0, OSError(28, "No space left on device")
