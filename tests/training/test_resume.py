@@ -161,8 +161,9 @@ def test_the_scale_of_the_loss_goes_on_where_it_was(load, save_always):
         run, sequence, validation = load(**settings)
         with pytest.raises(Stopped):
             train(load, after=1, **settings)
-        model = build_model(run)
-        compile_model(model, run)
+        model, optimizer = build_model(run), fit.make_optimizer(run)
+        model.compile(optimizer, fit.make_loss(run), metrics=fit.make_metrics(run), jit_compile=False)
+        optimizer.build(model.trainable_variables)  # as 03: the one that scales is not built yet
         calls = make_callbacks(run, sequence, validation)
         calls[-1].set_model(model)
         calls[-1].on_train_begin()
