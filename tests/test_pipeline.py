@@ -345,7 +345,7 @@ def test_infer_says_what_is_missing_without_a_kernel(project, first_run):
     said = make(project, "infer", "EXPERIMENT=fake", succeeds=False)
     assert "say IMAGES=<folder of images> OUT=<folder to write>" in said
     said = make(project, "infer", "EXPERIMENT=sample", "IMAGES=x", "OUT=y", succeeds=False)
-    assert "`make train EXPERIMENT=sample` writes it" in said
+    assert "`make predict EXPERIMENT=sample` writes it" in said
     assert "Traceback" not in said
 
 
