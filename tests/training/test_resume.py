@@ -532,7 +532,7 @@ def read_products(root):
     output = root / "output" / "e"
     model = keras.models.load_model(output / "model.keras")
     arrays = [keras.ops.convert_to_numpy(v) for v in (*model.weights, *model.optimizer.variables)]
-    products = [output / "history.csv", output / "trained.json", output / "thresholds.json"]
+    products = [output / "history.csv", output / "thresholds.json"]
     products += [output / "validation.csv", root / "submissions" / "e.csv"]
     return [path.read_bytes() for path in products], arrays
 
