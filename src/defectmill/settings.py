@@ -16,7 +16,15 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy and scikit-learn take no m
 Width = Annotated[int, Field(ge=2, le=8192)]  # channels
 Weight = Annotated[float, Field(ge=0)]
 Loss = Literal[
-    "cross_entropy", "dice", "batch_dice", "focal", "focal_tversky", "lovasz", "boundary", "cldice"
+    "cross_entropy",
+    "dice",
+    "image_dice",
+    "batch_dice",
+    "focal",
+    "focal_tversky",
+    "lovasz",
+    "boundary",
+    "cldice",
 ]
 Losses = dict[Loss, Weight]
 # Of Keras, which looking at data must not load: activations, and backbones with features at stride 32.

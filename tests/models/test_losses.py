@@ -94,6 +94,20 @@ def test_dice_loss_counts_all_images_of_the_batch_together():
     assert value("multilabel", {"dice": 1}, one, half) == pytest.approx(1 - 2 / 3, abs=1e-5)
 
 
+def test_image_dice_loss_counts_every_image_alike_and_leaves_absent_classes_out():
+    """A thin mask that is missed loses as much as a wide one: Dice 1 of 4 pixels, 0 of 1; mean 1 / 2."""
+    truth = np.array([[1, 1, 1, 1], [1, 0, 0, 0]], np.float32).reshape(2, 1, 4, 1)
+    found = np.array([[1, 1, 1, 1], [0, 0, 0, 0]], np.float32).reshape(2, 1, 4, 1)
+    assert value("multilabel", {"image_dice": 1}, truth, found) == pytest.approx(1 / 2, abs=1e-5)
+    with_background = np.concatenate([1 - found, found], axis=-1)
+    assert value("multiclass", {"image_dice": 1}, truth, with_background) == pytest.approx(1 / 2, abs=1e-5)
+    # An image without the class adds nothing, whatever is found in it.
+    assert value("multilabel", {"image_dice": 1}, truth * [[[[1]]], [[[0]]]], truth) == pytest.approx(
+        0, abs=1e-5
+    )
+    assert value("multilabel", {"image_dice": 1}, truth * 0, found) == 0
+
+
 def test_focal_loss_is_small_where_the_prediction_is_nearly_right():
     sure = np.where(TRUTH == 1, 0.9, 0.1).astype(np.float32)
     got = value("multilabel", {"focal": 1}, TRUTH, sure)

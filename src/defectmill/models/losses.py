@@ -79,6 +79,10 @@ class DefectLoss(keras.losses.Loss):
                 classes = y_pred[..., 1:] if self.head == "multiclass" else y_pred
                 both, true, predicted = _count_pixels(y_true, classes)
                 return _mean_of_present(1 - (2 * both + EPSILON) / (true + predicted + EPSILON), true)
+            case "image_dice":
+                classes = y_pred[..., -y_true.shape[-1] :]
+                both, true, predicted = _count_pixels(y_true, classes, axis=(1, 2))
+                return _mean_of_present(1 - (2 * both + EPSILON) / (true + predicted + EPSILON), true)
             case "batch_dice":
                 return 1 - batch_dice(y_true, y_pred)
             case "cross_entropy" if self.head == "multilabel":
@@ -103,13 +107,13 @@ class DefectLoss(keras.losses.Loss):
         return {**super().get_config(), "head": self.head, "weights": self.weights}
 
 
-def _count_pixels(y_true, y_pred):
-    """Pixels of each class in both, in the truth, in the prediction: 3 x (C,)."""
-    return [ops.sum(masks, axis=(0, 1, 2)) for masks in (y_true * y_pred, y_true, y_pred)]
+def _count_pixels(y_true, y_pred, axis=(0, 1, 2)):
+    """Pixels of each class in both, in the truth, in the prediction: 3 x (C,), or (N, C) without axis 0."""
+    return [ops.sum(masks, axis=axis) for masks in (y_true * y_pred, y_true, y_pred)]
 
 
 def _mean_of_present(values, true):
-    """Mean of (C,) values over the classes with a true pixel; 0 where there is none."""
+    """Mean of (C,) or (N, C) values over those with a true pixel; 0 where there is none."""
     present = ops.cast(true > 0, values.dtype)
     return ops.sum(values * present) / ops.maximum(ops.sum(present), 1)
 
