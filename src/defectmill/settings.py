@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+ShareAbove0 = Annotated[float, Field(gt=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
 Scale = Annotated[float, Field(ge=0.05, le=4)]
 Side = Annotated[int, Field(ge=16, le=4096)]
@@ -16,17 +17,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy and scikit-learn take no m
 Width = Annotated[int, Field(ge=2, le=8192)]  # channels
 Weight = Annotated[float, Field(ge=0)]
 Loss = Literal[
-    "cross_entropy",
-    "dice",
-    "image_dice",
-    "batch_dice",
-    "focal",
-    "focal_tversky",
-    "lovasz",
+    "cross_entropy", "dice", "image_dice", "batch_dice", "focal", "focal_tversky", "lovasz", "cldice",
     "boundary",
-    "cldice",
-]
-Losses = dict[Loss, Weight]
+]  # fmt: skip
 # Of Keras, which looking at data must not load: activations, and backbones with features at stride 32.
 _ACTIVATIONS = (
     "celu|elu|exponential|gelu|hard_shrink|hard_sigmoid|hard_silu|hard_swish|hard_tanh|leaky_relu|linear|"
@@ -75,8 +68,7 @@ class _Data(Settings):
     augment: Literal["none", "flips", "steel", "surface", "strong", "crack", "flexunet"] = "flips"
     # Training shows all classes equally often; part: their parts, too, be they seen once or forty times.
     balance: Literal["class", "part"] = "class"
-    # Of the parts that may train so many do, drawn at random: is it labels that are short?
-    parts: Annotated[float, Field(gt=0, le=1)] = 1.0
+    parts: ShareAbove0 = 1.0  # of those that may train, drawn at random: is it labels that are short?
 
 
 class CropData(_Data):
@@ -251,7 +243,7 @@ class TrainingSettings(Settings):
     schedule: Schedule = ReduceSchedule()
     # The best epoch on the validation fold, which chooses by luck where it holds few defects; or the last.
     keep: Literal["best", "last"] = "best"
-    loss: Losses = {"cross_entropy": 1.0, "dice": 1.0}
+    loss: dict[Loss, Weight] = {"cross_entropy": 1.0, "dice": 1.0}
     metrics: tuple[Literal["batch_dice", "soft_pixel_accuracy"], ...] = ()  # beside the foreground Dice
     previews: NotNegative = 0  # validation images whose masks are drawn after every epoch
     tensorboard: bool = False  # logs beside the network, in tensorboard/; needs that package
@@ -298,6 +290,7 @@ class PredictSettings(Settings):
     flips: tuple[Literal["horizontal", "vertical", "both"], ...] = ()
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)  # times the training scale
     thresholds: Grid = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # tried for each class
+    expected_dice: tuple[ShareAbove0, ...] = (0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # tried, `ClassThreshold`
     minimum_areas: Grid = (0, 0.02, 0.05, 0.1, 0.2, 0.4)  # tried, in shares of its median mask
     calibrate: bool = True  # `thresholds` are of probabilities that agree with how often they are right
     # What a threshold is to gain: the competition's score, the micro Dice, or both.

@@ -67,6 +67,8 @@ THRESHOLD = {
     "minimum_area": 3,
     "fill_holes": False,
     "weight": 1.0,
+    "expected_dice": 0.3,
+    "calibration": [level / 255 for level in range(256)],
 }
 
 

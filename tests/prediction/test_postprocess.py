@@ -86,3 +86,21 @@ def test_colour_masks_show_each_class_in_its_colour_and_replace_the_folder(tmp_p
     with pytest.raises(LabelError, match=r"a\.png class 2"):
         write_colour_masks(labels, images.assign(width=2), folder, make_info())
     assert list_images(folder) == ["a.png", "b.png"]
+
+
+def test_the_threshold_of_an_image_gives_the_mask_of_the_largest_expected_dice():
+    """All sums by hand, over 2 x 3 pixels; 0.2 is worth 0.1 after calibration, 0.8 what it says."""
+    levels = np.linspace(0, 1, 256)
+    calibration = tuple(np.where(levels < 0.5, levels / 2, levels).tolist())
+    probs = np.array([[0.8, 0.8, 0.2], [0.2, 0, 0]])
+    # Two pixels: 2 * 1.6 / (2 + 1.8); four: 2 * 1.8 / (4 + 1.8).
+    for expected_dice, cut in [(0.84, 203.5 / 255), (0.85, 1)]:
+        wanted = ClassThreshold(0.0, 0.0, 0, expected_dice=expected_dice, calibration=calibration)
+        assert wanted.cut(probs) == pytest.approx(cut)
+    assert ClassThreshold(0.4, 0.5, 0, calibration=calibration).cut(probs) == 0.4
+    # Less sure, the same four pixels are all worth taking: 2 * 0.4 / (4 + 0.4), against 2 * 0.2 / (2 + 0.4).
+    faint = np.array([[0.2, 0.2, 0.2], [0.2, 0, 0]])
+    wanted = ClassThreshold(0.0, 0.0, 0, expected_dice=0.05, calibration=calibration)
+    assert wanted.cut(faint) == pytest.approx(50.5 / 255)
+    assert select_components(faint, wanted).sum() == 4
+    assert wanted.cut(np.zeros((2, 3))) == 1

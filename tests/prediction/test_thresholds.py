@@ -22,12 +22,23 @@ from fake_competition import make_info
 from fake_maps import LARGE, MAP, SMALL
 
 NOTHING = ClassThreshold(1.0, 1.0, 0)
-WHOLE = {"threshold": 0.5, "high_threshold": 0.6, "minimum_area": 3, "fill_holes": False, "weight": 1.0}
-ODD = [("threshold", "x"), ("minimum_area", 1.5), ("weight", None), ("high_threshold", float("nan"))]
+FIXED = {"expected_dice": 0.0, "calibration": []}
+WHOLE = {
+    "threshold": 0.5,
+    "high_threshold": 0.6,
+    "minimum_area": 3,
+    "fill_holes": False,
+    "weight": 1.0,
+    **FIXED,
+}
+ODD = [
+    *(("threshold", "x"), ("minimum_area", 1.5), ("weight", None), ("high_threshold", float("nan"))),
+    *(("expected_dice", 0.3), ("expected_dice", float("inf")), ("calibration", [0.1, float("nan")])),
+]
 
 
-def search(pairs, areas, thresholds=(0.5,), shares=(0, 0.3), exclusive=False):
-    settings = PredictSettings(thresholds=thresholds, minimum_areas=shares)
+def search(pairs, areas, thresholds=(0.5,), shares=(0, 0.3), exclusive=False, expected_dice=()):
+    settings = PredictSettings(thresholds=thresholds, minimum_areas=shares, expected_dice=expected_dice)
     return search_grid(pairs, settings, areas, exclusive)
 
 
@@ -46,7 +57,7 @@ def test_threshold_that_keeps_the_true_component_alone_is_chosen():
     assert thresholds == [ClassThreshold(0.5, 0.5, 3)]
     point = ["ClassId", "threshold", "high_threshold", "minimum_area", "area_share"]
     judged = [*point, "imagewise_dice", "micro_dice", "gain"]
-    assert list(tried) == [*point[:4], "fill_holes", "calibrated", *judged[4:]]
+    assert list(tried) == [*point[:4], "fill_holes", "expected_dice", "calibrated", *judged[4:]]
     assert tried["calibrated"].tolist() == tried["threshold"].tolist()
     assert tried[judged].to_numpy().tolist() == [
         [1, 0.5, 0.5, 0, 0, 2 * 3 / 8, 2 * 3 / 8, 2 * 3 / 8 + 2 * 3 / 8],
@@ -110,14 +121,14 @@ def test_thresholds_round_trip_by_class_id(tmp_path):
     path = tmp_path / "thresholds.json"
     write_thresholds(thresholds, make_info(n_classes=4), path)
     saved = json.loads(path.read_text())
-    rest = {"high_threshold": 0.5, "minimum_area": 20, "fill_holes": False, "weight": 1.0}
+    rest = {"high_threshold": 0.5, "minimum_area": 20, "fill_holes": False, "weight": 1.0, **FIXED}
     assert saved["2"] == {"name": "bar 2", "threshold": 0.2, **rest}
     path.write_text(json.dumps(dict(reversed(saved.items()))))
     assert read_thresholds(path) == thresholds
 
 
 def test_more_than_nine_classes_keep_their_order(tmp_path):
-    rest = {"high_threshold": 1.0, "fill_holes": True, "weight": 1.0}
+    rest = {"high_threshold": 1.0, "fill_holes": True, "weight": 1.0, **FIXED}
     chosen = {c: {"threshold": c / 20, "minimum_area": c, **rest} for c in (10, 9, 1)}
     (tmp_path / "t.json").write_text(json.dumps(chosen))
     assert [threshold.minimum_area for threshold in read_thresholds(tmp_path / "t.json")] == [1, 9, 10]
@@ -300,7 +311,7 @@ def test_calibration_undoes_what_made_the_probabilities_too_low():
     for level in (51, 76, 102):
         wanted = (12 * 2 * levels[level] + 5 * levels[level]) / 17
         assert calibrated[level] == pytest.approx(wanted, abs=0.03)
-    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,))
+    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), expected_dice=())
     searched = search_grid(pairs[:1], settings, [1], False, (2 * levels[None]).clip(0, 1))
     (point,) = searched.class_thresholds[0]
     assert point.threshold == pytest.approx(0.25, abs=0.003)
@@ -340,11 +351,36 @@ def test_holes_are_filled_in_the_search_as_in_the_masks():
     ring[2, 2:4] = 0
     truth = (ring > 0).astype(np.uint8)
     truth[2, 2:4] = 1
-    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), fill_holes=True)
+    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), fill_holes=True, expected_dice=())
     searched = search_grid([(ring, truth)], settings, [12], exclusive=False)
     assert searched.counts.tolist() == [[[[12, 12, 12]]]]
     chosen, _ = choose(searched)
     np.testing.assert_array_equal(make_masks(ring, chosen, exclusive=False), truth)
+
+
+def test_images_of_different_sureness_get_thresholds_of_their_own():
+    """No one threshold finds the faint crack and leaves the halo of the sure one out."""
+    bright, faint = np.zeros((2, 6, 9, 1))
+    bright[1:3], bright[3:5], faint[2, :7] = 0.8, 0.2, 0.2
+    pairs = [(bright, (bright > 0.5).astype(np.uint8)), (faint, (faint > 0.1).astype(np.uint8))] * 12
+    searched = search(pairs, [10], (0.1, 0.5), (0, 0.5), expected_dice=(0.3, 0.7))
+    chosen, tried = choose(searched)
+    assert (chosen[0].expected_dice, chosen[0].minimum_area, len(chosen[0].calibration)) == (0.3, 0, 256)
+    for probs, truth in pairs[:2]:
+        np.testing.assert_array_equal(make_masks(probs, chosen, exclusive=False), truth)
+    own = tried[tried["expected_dice"] > 0]
+    assert own["calibrated"].tolist() == own["expected_dice"].tolist() == [0.3, 0.3, 0.7, 0.7]
+    # At 0.7 the faint one, of which the expected Dice is 2 * 1.4 / (7 + 1.4), is left out.
+    assert own["imagewise_dice"].tolist() == [1, 1, 0.5, 0.5]
+    assert tried["imagewise_dice"][:6].max() == pytest.approx((2 * 18 / 54 + 1) / 2)
+
+
+def test_thresholds_of_each_image_round_trip(tmp_path):
+    levels = tuple(np.linspace(0, 1, 256).round(6).tolist())
+    chosen = [ClassThreshold(0.0, 0.0, 7, True, 0.5, 0.3, levels), ClassThreshold(0.5, 0.5, 0)]
+    write_thresholds(chosen, make_info(n_classes=2), tmp_path / "t.json")
+    assert len((tmp_path / "t.json").read_text().splitlines()) == 4
+    assert read_thresholds(tmp_path / "t.json") == chosen
 
 
 def test_ten_exposures_of_one_part_are_one_piece_of_evidence():

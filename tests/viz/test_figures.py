@@ -37,10 +37,11 @@ METRICS = pd.DataFrame(
 BASELINES = pd.DataFrame({"baseline": ["empty", "copy"], "score": [0.8, 0.7]})
 GRID = pd.DataFrame({"ClassId": 1, "threshold": [0.3, 0.3, 0.6, 0.3, 0.6], "area_share": [0, 0, 0, 0.1, 0.1]})
 GRID = GRID.assign(high_threshold=[0.3, 0.6, 0.6, 0.6, 0.6], minimum_area=[0, 0, 0, 40, 40])
-GRID = GRID.assign(calibrated=GRID["threshold"], gain=[0.5, 0.7, 0.0, 0.9, -0.25])
+GRID = GRID.assign(calibrated=GRID["threshold"], gain=[0.5, 0.7, 0.0, 0.9, -0.25], expected_dice=0.0)
 GRID = pd.concat([GRID, GRID.assign(ClassId=2, gain=GRID["gain"] - 1)])
 CHOSEN = [
-    SimpleNamespace(threshold=t, high_threshold=h, minimum_area=a) for t, h, a in ((0.3, 0.6, 40), (1, 1, 0))
+    SimpleNamespace(threshold=t, high_threshold=h, minimum_area=a, expected_dice=0)
+    for t, h, a in ((0.3, 0.6, 40), (1, 1, 0))
 ]
 COUNTS = SimpleNamespace(
     confusion=np.array([[60, 20, 40], [0, 0, 0], [1, 0, 999]]), counts=np.zeros((2, 2, 7), int)
@@ -221,6 +222,16 @@ def test_thresholds_show_the_best_gain_and_frame_the_chosen_one():
     assert first.get_title(loc="left") == "bar 1: threshold 0.3, high 0.6, 40 pixels"
     assert not second.patches
     assert second.get_title(loc="left") == "bar 2: never predicted, no threshold gains"
+
+
+def test_thresholds_of_each_image_stand_beside_those_of_all():
+    own = GRID[:1].assign(threshold=0, high_threshold=0, calibrated=0.3, expected_dice=0.3, gain=1.5)
+    chosen = [SimpleNamespace(threshold=0, high_threshold=0, minimum_area=0, expected_dice=0.3), CHOSEN[1]]
+    first, _ = figures.plot_thresholds(pd.concat([GRID, own]), chosen, INFO).axes
+    assert names(first.xaxis) == ["0.3", "0.6", "each\n0.3"]
+    assert [frame.get_xy() for frame in first.patches] == [(2, 0)]
+    title = "bar 1: each image its threshold, expected Dice 0.3, 0 pixels"
+    assert first.get_title(loc="left") == title
 
 
 def test_confusion_is_in_shares_of_the_true_pixels():

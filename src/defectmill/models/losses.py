@@ -62,7 +62,7 @@ class DefectLoss(keras.losses.Loss):
 
     Args:
         head: multilabel or multiclass.
-        weights: {name of a loss, of `settings.Losses`: weight}.
+        weights: {name of a loss, of `settings.Loss`: weight}.
     """
 
     def __init__(self, head: str, weights: dict, name="loss", **kwargs):

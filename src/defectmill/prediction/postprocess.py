@@ -13,6 +13,7 @@ from defectmill.dataset_info import DatasetInfo
 from defectmill.files import name_masks, write_atomically
 from defectmill.images import colours_from_masks, write_image
 from defectmill.labels import draw_runs, runs_by_image
+from defectmill.scores import LEVELS, count_levels
 
 Maps = Iterable[tuple[str, np.ndarray]]  # image id, (H, W, C) probabilities
 Pairs = Iterable[tuple[np.ndarray, np.ndarray]]  # (H, W, C) probabilities, (H, W, C) true masks
@@ -26,6 +27,9 @@ class ClassThreshold:
     reaches (hysteresis, Canny 1986). minimum_area: pixels of the image. fill_holes: holes of a component are
     part of it. weight: what its probability counts beside those of other classes, where a pixel has one class
     only. A threshold of 1 predicts nothing.
+
+    expected_dice: over 0, each image has a threshold of its own, see `cut`; `threshold` is not used.
+    calibration: how often a probability is right, LEVELS of them from 0 to 1, for `cut`.
     """
 
     threshold: float
@@ -33,6 +37,24 @@ class ClassThreshold:
     minimum_area: int
     fill_holes: bool = False
     weight: float = 1.0
+    expected_dice: float = 0.0
+    calibration: tuple[float, ...] = ()
+
+    def cut(self, probs: np.ndarray) -> float:
+        """Give the threshold of one image's (H, W) map of the class.
+
+        The one whose mask has the largest expected Dice, 1 where that is below `expected_dice`. The expected
+        Dice of n pixels is taken as 2 a / (n + b), a and b the sums of their and of all probabilities: the
+        best mask of an image of which little is sure is cut lower (Lipton et al. 2014, arXiv:1402.1892; Dai
+        and Li 2023, JMLR 24, RankDice).
+        """
+        if not self.expected_dice:
+            return self.threshold
+        pixels = count_levels(probs[..., None], np.zeros((*probs.shape, 1)))[0, LEVELS - 1 :: -1]
+        sure = np.cumsum(pixels * np.array(self.calibration)[::-1])
+        expected = 2 * sure / np.maximum(np.cumsum(pixels) + sure[-1], 1)
+        best = int(expected.argmax())
+        return max(LEVELS - 1.5 - best, 0) / (LEVELS - 1) if expected[best] >= self.expected_dice else 1.0
 
 
 def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusive: bool) -> np.ndarray:
@@ -60,7 +82,7 @@ def keep_likeliest(probs: np.ndarray, weights: Sequence[float] | None = None) ->
 
 def select_components(probs: np.ndarray, wanted: ClassThreshold) -> np.ndarray:
     """Keep the connected components (8 neighbours) of one class that fulfil its threshold: (H, W) bool."""
-    components, areas, peaks = find_components(probs, wanted.threshold, wanted.fill_holes)
+    components, areas, peaks = find_components(probs, wanted.cut(probs), wanted.fill_holes)
     keep = (areas >= wanted.minimum_area) & (peaks >= wanted.high_threshold)
     return np.concatenate([[False], keep])[components]
 

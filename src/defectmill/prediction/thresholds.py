@@ -32,8 +32,8 @@ class GridSearch:
     """What each point of the grid, a ClassThreshold, does to the validation images.
 
     class_thresholds: R points a class. grid: the same as calibrated threshold, calibrated high threshold and
-    minimum area in shares of the class's typical mask, (R, 3). counts: (N, C, R, 3) shared, true and
-    predicted pixels.
+    minimum area in shares of the class's typical mask, (R, 3); with a threshold an image, both thresholds are
+    the expected Dice. counts: (N, C, R, 3) shared, true and predicted pixels.
     """
 
     class_thresholds: list[list[ClassThreshold]]
@@ -93,13 +93,17 @@ def search_grid(
 
     Args:
         maps: (probs, truth), both (H, W, C), read once; DefectmillError where there are none.
-        settings: thresholds (also tried as high thresholds), and minimum areas in shares of `areas`.
+        settings: thresholds (also tried as high thresholds), expected Dice for a threshold an image, each
+            with the minimum areas, in shares of `areas`.
         areas: of a typical mask of each class, in pixels.
         exclusive: see `make_masks`.
         calibration: of `fit_calibration`; None: probabilities are taken as they are.
     """
     combinations = product(settings.thresholds, settings.thresholds, settings.minimum_areas)
     grid = np.array([(low, high, share) for low, high, share in combinations if high >= low], float)
+    own = np.array([(e, e, s) for e, s in product(settings.expected_dice, settings.minimum_areas)]).reshape(
+        -1, 3
+    )
     levels, points, weights = np.linspace(0, 1, LEVELS), [], list[float]()
     calibration = np.tile(levels, (len(areas), 1)) if calibration is None else calibration
     for area, calibrated in zip(areas, calibration, strict=True):
@@ -111,7 +115,12 @@ def search_grid(
             decides = min(int(np.searchsorted(calibrated, DECIDES)), LEVELS - 1)
             weight = DECIDES / float(levels[max(decides, 1)])
         rows = zip(*bounds.T.tolist(), (grid[:, 2] * area).tolist(), strict=True)
-        points.append([ClassThreshold(t, h, round(a), settings.fill_holes, weight) for t, h, a in rows])
+        fixed = [ClassThreshold(t, h, round(a), settings.fill_holes, weight) for t, h, a in rows]
+        curve = tuple(calibrated.round(6).tolist())
+        of_image = [replace(fixed[0], threshold=0.0, high_threshold=0.0, calibration=curve)] * len(own)
+        chosen = zip(of_image, own, strict=True)
+        of_image = [replace(p, expected_dice=e, minimum_area=round(a * area)) for p, (e, _, a) in chosen]
+        points.append(fixed + of_image)
         weights.append(weight)
     counts = []
     for probs, truth in maps:
@@ -119,16 +128,17 @@ def search_grid(
         counts.append([_count(probs[..., c], truth[..., c], mine) for c, mine in enumerate(points)])
     if not counts:
         raise DefectmillError("no validation images to choose thresholds on")
-    return GridSearch(points, grid, np.array(counts), settings)
+    return GridSearch(points, np.concatenate([grid, own]), np.array(counts), settings)
 
 
 def _count(probs: np.ndarray, truth: np.ndarray, points: Sequence[ClassThreshold]) -> np.ndarray:
     """Shared, true and predicted pixels of one (H, W) map at each point: (R, 3) int64."""
     rows, n_true = [], truth.sum()
-    for threshold, some in groupby(points, lambda point: point.threshold):
-        components, areas, peaks = find_components(probs, threshold, points[0].fill_holes)
+    for _, some in groupby(points, lambda point: (point.threshold, point.expected_dice)):
+        first, *others = some
+        components, areas, peaks = find_components(probs, first.cut(probs), first.fill_holes)
         shared = np.bincount(components[truth > 0], minlength=len(areas) + 1)[1:]
-        for point in some:
+        for point in (first, *others):
             keep = (areas >= point.minimum_area) & (peaks >= point.high_threshold)
             rows.append((shared[keep].sum(), n_true, areas[keep].sum()))
     return np.array(rows, np.int64)
@@ -152,17 +162,20 @@ def choose_thresholds(
         groups: of the images, in the order of the search.
     Returns:
         one ClassThreshold a class, and the whole grid: ClassId, threshold, high_threshold, minimum_area,
-        fill_holes, calibrated (the threshold), area_share, imagewise_dice, micro_dice, gain.
+        fill_holes, expected_dice, calibrated (the threshold), area_share, imagewise_dice, micro_dice, gain.
     """
     imagewise, micro, gain = _judge(search)
     best = zip(search.class_thresholds, _best(search, groups), strict=True)
     chosen = [NOTHING if place is None else mine[place] for mine, place in best]
-    points = [{"ClassId": c, **asdict(p)} for c, mine in enumerate(search.class_thresholds, 1) for p in mine]
+    shown = [field.name for field in fields(ClassThreshold) if field.name not in ("weight", "calibration")]
+    points = [
+        {"ClassId": c, **{name: getattr(point, name) for name in shown}}
+        for c, mine in enumerate(search.class_thresholds, 1)
+        for point in mine
+    ]
     of_grid = np.tile(search.grid[:, [0, 2]], (len(chosen), 1)).T
     judged = {"imagewise_dice": imagewise.ravel(), "micro_dice": micro.ravel(), "gain": gain.ravel()}
-    return chosen, pd.DataFrame(points).drop(columns="weight").assign(
-        calibrated=of_grid[0], area_share=of_grid[1], **judged
-    )
+    return chosen, pd.DataFrame(points).assign(calibrated=of_grid[0], area_share=of_grid[1], **judged)
 
 
 def nested_counts(search: GridSearch, groups: Sequence[int]) -> np.ndarray:
@@ -226,11 +239,11 @@ def _best(search: GridSearch, groups: Sequence[int] | np.ndarray) -> list[int | 
 
 
 def write_thresholds(thresholds: Sequence[ClassThreshold], info: DatasetInfo, path: Path) -> None:
-    """Write thresholds.json: for each class id its name and threshold."""
+    """Write thresholds.json: for each class id its name and threshold, a line a class."""
     pairs = zip(info.classes, thresholds, strict=True)
-    chosen = {kind.id: {"name": kind.name, **asdict(threshold)} for kind, threshold in pairs}
+    rows = [f'"{kind.id}": {json.dumps({"name": kind.name, **asdict(one)})}' for kind, one in pairs]
     with write_atomically(path) as part:
-        part.write_text(json.dumps(chosen, indent=1) + "\n")
+        part.write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 
 def read_thresholds(path: Path) -> list[ClassThreshold]:
@@ -240,8 +253,11 @@ def read_thresholds(path: Path) -> list[ClassThreshold]:
         rows = sorted(json.loads(text).items(), key=lambda item: int(item[0]))
         names, reader = [field.name for field in fields(ClassThreshold)], TypeAdapter(ClassThreshold)
         found = [reader.validate_python({name: row[name] for name in names}) for _, row in rows]
-        if not np.isfinite([(one.threshold, one.high_threshold, one.weight) for one in found]).all():
+        numbers = [(one.threshold, one.high_threshold, one.weight, one.expected_dice) for one in found]
+        if not np.isfinite([*sum(numbers, ()), *sum((one.calibration for one in found), ())]).all():
             raise ValueError("nan or inf")
+        if any(one.expected_dice and len(one.calibration) != LEVELS for one in found):
+            raise ValueError(f"a calibration of other than {LEVELS} levels")
     except KeyError as error:
         raise ConfigError(f"{path}: has no {error}, an older version wrote it: {todo}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

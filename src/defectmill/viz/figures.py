@@ -210,25 +210,31 @@ def plot_thresholds(table: pd.DataFrame, thresholds: Sequence[Any], info: Datase
     """Plot the gain of each class over threshold and minimum area; a frame marks the chosen one.
 
     Args:
-        table: the grid: ClassId, threshold, high_threshold, minimum_area, calibrated, area_share, gain.
-        thresholds: the chosen ones, one a class, with threshold, high_threshold and minimum_area.
+        table: the grid: ClassId, threshold, high_threshold, minimum_area, expected_dice, calibrated,
+            area_share, gain.
+        thresholds: the chosen ones, one a class, with the first four of these.
     """
-    keys = ["threshold", "high_threshold", "minimum_area"]
+    keys = ["threshold", "high_threshold", "minimum_area", "expected_dice"]
+    of_image = table["expected_dice"].map(lambda expected: "each\n" if expected else "")
+    table = table.assign(column=of_image + table["calibrated"].map("{:g}".format))
     figure, grid = _stack(*[0.24 * table["area_share"].nunique()] * info.n_classes)
     for axes, kind, chosen in zip(grid, info.classes, thresholds, strict=True):
         mine = table[table["ClassId"] == kind.id]
-        gains = mine.pivot_table("gain", "area_share", "calibrated", "max")
+        gains = mine.pivot_table("gain", "area_share", "column", "max")[list(mine["column"].unique())]
         _shade_cells(axes, gains.rename("{:g}".format), "{:.2f}")
         title = "never predicted, no threshold gains"
         picked = mine[(mine[keys] == [getattr(chosen, key) for key in keys]).all(axis=1)]
         for row in picked[:1].itertuples():
-            place = gains.columns.get_loc(row.calibrated), gains.index.get_loc(row.area_share)
+            place = gains.columns.get_loc(row.column), gains.index.get_loc(row.area_share)
             axes.add_patch(plt.Rectangle(place, 1, 1, fill=False, ec=INK, linewidth=2, clip_on=False))
-            values = f"threshold {row.threshold:.3g}, high {row.high_threshold:.3g}"
-            title = f"{values}, {row.minimum_area:,} pixels"
+            rule = f"threshold {row.threshold:.3g}, high {row.high_threshold:.3g}"
+            if row.expected_dice:
+                rule = f"each image its threshold, expected Dice {row.expected_dice:g}"
+            title = f"{rule}, {row.minimum_area:,} pixels"
         axes.set(title=f"{kind.title}: {title}", ylabel="minimum area\n[of median mask]")
     axes.set_xlabel(
-        "threshold, calibrated\nnumbers: score gained for each image with the class, plus micro Dice"
+        "threshold, calibrated; each: the least expected Dice, of images with thresholds of their own\n"
+        "numbers: score gained for each image with the class, plus micro Dice"
     )
     return figure
 

@@ -168,13 +168,16 @@ def show_steps(
 ) -> Figure:
     """Show how (H, W, C) probabilities become the mask of one class, as `prediction.make_masks` does it.
 
-    `thresholds`: one a class, with threshold, high_threshold and minimum_area. The titles count pixels and
+    `thresholds`: one a class, with cut(), high_threshold and minimum_area. The titles count pixels and
     connected components that are left; the uppermost has the start of the run-length string.
     """
     kind, wanted, sure = info.classes[class_id - 1], thresholds[class_id - 1], probs[:, :, class_id - 1]
-    above, likeliest = sure > wanted.threshold, ""
+    likeliest = ""
     if info.exclusive:
-        above, likeliest = above & (probs.argmax(axis=2) == class_id - 1), " and the most probable class"
+        weighted, likeliest = probs * [one.weight for one in thresholds], " and the most probable class"
+        sure = np.where(weighted.argmax(axis=2) == class_id - 1, sure, 0)
+    bound = wanted.cut(sure)
+    above = sure > bound
     components, n = ndimage.label(above, np.ones((3, 3)))
     areas = np.bincount(components[above], minlength=n + 1)[1:]
     peaks = np.array(ndimage.maximum(sure, components, np.arange(1, n + 1)))
@@ -185,7 +188,7 @@ def show_steps(
     titles = [
         "the image",
         f"probability of {kind.name}, black 0 to white 1: at most {sure.max():.2f}",
-        f"above {wanted.threshold:g}{likeliest}: {above.sum():,} pixels in {n} components",
+        f"above {bound:.3g}{likeliest}: {above.sum():,} pixels in {n} components",
         f"{keep.sum()} components {what}: {cleaned.sum():,} pixels",
     ]
     pictures, columns = [image, (255 * sure[:, :, None]).astype(np.uint8), *masks], _columns([image], 2)
