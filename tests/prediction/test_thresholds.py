@@ -234,9 +234,9 @@ def test_an_absent_class_without_alarms_follows_the_others():
 
 def test_nested_counts_come_from_thresholds_of_other_groups():
     # In group 1 the large component is the defect: area 3. In group 2 the small one: area 0.
-    pairs = [(MAP[:, :, None], truth[:, :, None]) for truth in [LARGE] * 3 + [SMALL] * 3]
-    counts = nested_counts(search(pairs, [10]), [1, 1, 1, 2, 2, 2])
-    assert counts[:, 0].tolist() == [[3, 3, 5]] * 3 + [[0, 2, 3]] * 3
+    pairs = [(MAP[:, :, None], truth[:, :, None]) for truth in [LARGE] * 30 + [SMALL] * 30]
+    counts = nested_counts(search(pairs, [10]), [1] * 30 + [2] * 30)
+    assert counts[:, 0].tolist() == [[3, 3, 5]] * 30 + [[0, 2, 3]] * 30
 
 
 def test_nested_counts_of_a_class_that_is_never_predicted_are_empty():
@@ -285,7 +285,9 @@ def test_a_demanded_image_recall_is_met_whatever_it_costs():
     pairs = [(sure, seen)] * 3 + [(faint, seen)] + [(alarm, clean)] * 20
     thresholds = {}
     for demanded in (0.0, 0.7, 0.8, 1.0):
-        settings = PredictSettings(thresholds=(0.3, 0.5), minimum_areas=(0,), image_recall=demanded)
+        settings = PredictSettings(
+            thresholds=(0.3, 0.5), minimum_areas=(0,), image_recall=demanded, expected_dice=()
+        )
         chosen, _ = choose(search_grid(pairs, settings, [5], exclusive=False))
         thresholds[demanded] = chosen[0].threshold
     assert thresholds == {0.0: 0.5, 0.7: 0.5, 0.8: 0.3, 1.0: 0.3}
@@ -294,7 +296,7 @@ def test_a_demanded_image_recall_is_met_whatever_it_costs():
 def test_a_demand_that_nothing_meets_takes_what_hits_most():
     missed = np.zeros((4, 6, 1), np.uint8)
     missed[0, 0] = 1
-    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), image_recall=1.0)
+    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), image_recall=1.0, expected_dice=())
     searched = search_grid([(np.zeros((4, 6, 1)), missed)] * 12, settings, [1], exclusive=False)
     assert choose(searched)[0] == [ClassThreshold(0.5, 0.5, 0)]
 
@@ -381,6 +383,16 @@ def test_thresholds_of_each_image_round_trip(tmp_path):
     write_thresholds(chosen, make_info(n_classes=2), tmp_path / "t.json")
     assert len((tmp_path / "t.json").read_text().splitlines()) == 4
     assert read_thresholds(tmp_path / "t.json") == chosen
+
+
+def test_little_evidence_leaves_each_image_its_own_threshold_at_an_expected_dice_of_a_half():
+    """Of two images the grid's luck is no choice; of sixty it is."""
+    large = np.zeros((3, 5, 1), np.uint8)
+    large[LARGE] = 1
+    for n, minimum_area in ((2, 0), (60, 3)):
+        searched = search([(MAP[:, :, None], large)] * n, [10], (0.5,), (0, 0.3), expected_dice=(0.2, 0.5))
+        chosen, _ = choose(searched)
+        assert (chosen[0].expected_dice, chosen[0].minimum_area) == (0.5, minimum_area)
 
 
 def test_ten_exposures_of_one_part_are_one_piece_of_evidence():
