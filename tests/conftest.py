@@ -16,6 +16,7 @@ settings.load_profile("house")
 # As make does: albumentations asks the network at import, TensorFlow talks.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.pop("DEFECTMILL_HOME", None)  # make says it; projects that tests make are others
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from defectmill import files
 
     monkeypatch.setattr(files, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "src" / "defectmill")
     (tmp_path / "notebooks" / "experiments").mkdir(parents=True)
     (tmp_path / "input").mkdir()
     return tmp_path

@@ -2,19 +2,17 @@
 
 import json
 import re
-import time
 from datetime import date
 
-import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from defectmill import dataset_info
 from defectmill.dataset_info import (
     DatasetInfo,
     DefectClass,
     builtin_datasets,
     explain_missing,
+    find_input,
     load_dataset_info,
     nearest,
     read_dataset_info,
@@ -33,6 +31,28 @@ def describe(root, info: DatasetInfo, name: str = "dataset.json") -> None:
 
 def kind(number: int, name: str = "") -> DefectClass:
     return DefectClass(id=number, name=name or f"k{number}", colour=(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "place"),
+    [
+        ("severstal", "severstal-steel-defect-detection"),
+        ("severstal", "competitions/severstal-steel-defect-detection"),
+        ("mine", "datasets/jane/mine/data"),
+        ("sample", "sample"),
+    ],
+)
+def test_without_a_folder_of_its_own_a_dataset_is_read_where_kaggle_attached_it(
+    root, monkeypatch, dataset, place
+):
+    attached, own = root / "attached", root / "input" / dataset
+    monkeypatch.setenv("DEFECTMILL_KAGGLE_INPUT", str(attached))
+    (attached / "another" / "train_images").mkdir(parents=True)
+    assert find_input(dataset) == own
+    (attached / place / "train_images").mkdir(parents=True)
+    assert find_input(dataset) == attached / place
+    own.mkdir()
+    assert find_input(dataset) == own
 
 
 def test_six_datasets_are_built_in_each_under_its_name():
@@ -259,31 +279,6 @@ def test_yaml_holds_values_or_if_asked_text_alone():
     text = "a: no\nb: 2020-01-02\nc: [1, 0x10, .5]"
     assert read_yaml(text) == {"a": False, "b": date(2020, 1, 2), "c": [1, 16, 0.5]}
     assert read_yaml(text, as_text=True) == {"a": "no", "b": "2020-01-02", "c": ["1", "0x10", ".5"]}
-
-
-def test_a_pattern_tells_the_parts_of_file_names():
-    info = make_info().model_copy(update={"group_pattern": r"^(part\d)_"})
-    names = pd.Series(["part1_a.png", "other.png", "part2_b.png"])
-    assert info.tell_parts(names).to_dict() == {0: "part1", 2: "part2"}
-    assert make_info().tell_parts(names).empty
-    numbered = info.model_copy(update={"group_pattern": r"(\d|er)[._]", "group_gap": 1})
-    assert numbered.tell_parts(names[names != "other.png"]).to_dict() == {0: 1, 2: 2}
-    with pytest.raises(
-        DefectmillError, match=r"tells 'er' of other\.png, which is no number, as group_gap wants"
-    ):
-        numbered.tell_parts(names)
-
-
-def test_a_pattern_that_takes_for_ever_is_refused(monkeypatch):
-    monkeypatch.setattr(dataset_info, "PATIENCE", 0.5)
-    info = make_info().model_copy(update={"group_pattern": r"((?:a|a)*)b"})
-    started = time.perf_counter()
-    with pytest.raises(
-        DefectmillError, match=re.escape(r"group_pattern '((?:a|a)*)b' takes for ever, mend it")
-    ):
-        info.tell_parts(pd.Series(["a" * 60 + ".png"]))
-    assert time.perf_counter() - started < 5
-    time.sleep(0.6)  # the alarm is off
 
 
 NAMELESS = ("..png", "...png", "..", ".", "", "/")

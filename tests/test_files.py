@@ -24,7 +24,6 @@ from defectmill.files import (
     read_file,
     read_table,
     read_text,
-    set_unattended,
     write_atomically,
     write_if_changed,
 )
@@ -144,12 +143,11 @@ def test_a_notebook_shows_an_error_in_one_line(capsys):
     assert capsys.readouterr().out == "RleError: not 'start length' pairs separated by one space: '1 3 5'\n"
 
 
-def test_that_nobody_watches_is_told_to_this_process_and_those_it_starts(monkeypatch):
+def test_that_nobody_watches_is_told_by_the_environment(monkeypatch):
     monkeypatch.setenv("DEFECTMILL_UNATTENDED", "")
     assert not is_unattended()
-    set_unattended()
+    monkeypatch.setenv("DEFECTMILL_UNATTENDED", "1")
     assert is_unattended()
-    assert os.environ["DEFECTMILL_UNATTENDED"]
 
 
 def test_a_table_is_text_with_its_empty_lines_but_those_at_the_end(tmp_path):

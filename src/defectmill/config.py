@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from defectmill import files
-from defectmill.dataset_info import DatasetInfo, load_dataset_info, nearest, read_yaml
+from defectmill.dataset_info import DatasetInfo, find_input, load_dataset_info, nearest, read_yaml
 from defectmill.files import DefectmillError
 from defectmill.settings import (
     CropData,
@@ -168,7 +168,7 @@ class Experiment(Settings):
 
     @property
     def input(self) -> Path:
-        return files.ROOT / "input" / self.dataset
+        return find_input(self.dataset)
 
     @property
     def output(self) -> Path:
@@ -189,8 +189,9 @@ class Experiment(Settings):
 
 
 def list_experiments() -> list[str]:
-    """Names of all experiment files, sorted."""
-    return sorted(p.stem for p in (files.ROOT / "notebooks" / "experiments").glob("*.yml"))
+    """Names of all experiment files, the project's and those that the package brings, sorted."""
+    folders = (home / "notebooks" / "experiments" for home in (files.ROOT, files.PACKAGE))
+    return sorted({path.stem for folder in folders for path in folder.glob("*.yml")})
 
 
 def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Experiment:
@@ -204,7 +205,7 @@ def load_experiment(name: str, overrides: Mapping[str, Any] | None = None) -> Ex
         ConfigError: unknown experiment, setting or dataset (with the nearest right name), a setting that
             does not apply or has another name now, or a value of the wrong type.
     """
-    path = files.ROOT / "notebooks" / "experiments" / f"{name}.yml"
+    path = files.find_own(f"experiments/{name}.yml")
     if name not in list_experiments():
         raise ConfigError(f"no experiment {name!r}{nearest(name, list_experiments())}")
     try:

@@ -4,6 +4,7 @@ The built-in ones are the YAML files in dataset_infos/.
 """
 
 import difflib
+import os
 import re
 import warnings
 from codecs import BOM_UTF8
@@ -13,17 +14,15 @@ from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from defectmill import files
-from defectmill.files import SUFFIXES, DefectmillError, end_after
+from defectmill.files import SUFFIXES, DefectmillError
 
 ALL_CLASSES, BACKGROUND = "all classes", "background"  # rows of tables beside the classes
-LISTED = 30  # names in a message
-DEEPEST = 50  # lists in lists of YAML
-PATIENCE = 20  # seconds for a pattern and all names of a dataset
+ATTACHED = "DEFECTMILL_KAGGLE_INPUT"  # may name another folder than /kaggle/input
+LISTED, DEEPEST = 30, 50  # names in a message; lists in lists of YAML
 TEXTS = (".json", ".xml", ".txt", ".csv")  # they stand beside images, and are none
 
 _Part = Annotated[int, Field(ge=0, le=255)]
@@ -83,7 +82,7 @@ class DatasetInfo(BaseModel):
     classes: tuple[DefectClass, ...]  # by class id, from 1 without a gap
     exclusive: bool = True  # no pixel ever belongs to two classes
     layout: Literal["2019", "current"] = (
-        "2019"  # of its CSV files; or "current", which lists defects only: see labels.LAYOUTS
+        "2019"  # of its CSV files; the other lists defects only: labels.LAYOUTS
     )
     group_pattern: str = ""
     group_gap: int = 0
@@ -135,25 +134,6 @@ class DatasetInfo(BaseModel):
             raise ValueError(f"group_pattern {pattern!r} needs one capture group (...), and has {groups}")
         return pattern
 
-    def tell_parts(self, names: pd.Series) -> pd.Series:
-        """Tell the part of each file name by `group_pattern`: text, or a whole number with `group_gap`.
-
-        Returns:
-            By the index of `names`; names that tell none are left out.
-        Raises:
-            DefectmillError: a part that is no number, where one is wanted, or a pattern that takes for ever.
-        """
-        if not self.group_pattern:
-            return names[:0]
-        with end_after(PATIENCE, f"group_pattern {self.group_pattern!r} takes for ever, mend it"):
-            parts = names.str.extract(self.group_pattern, expand=False).dropna()
-        if not self.group_gap:
-            return parts
-        if not (fits := parts.str.fullmatch("[0-9]{1,18}")).all():
-            offence = f"group_pattern tells {parts[~fits].iloc[0]!r} of {names[parts[~fits].index[0]]}"
-            raise DefectmillError(f"{offence}, which is no number, as group_gap wants")
-        return parts.astype("int64")
-
     @property
     def n_classes(self) -> int:
         return len(self.classes)
@@ -181,6 +161,14 @@ def builtin_datasets() -> dict[str, DatasetInfo]:
     return {name: DatasetInfo.model_validate(yaml.safe_load(texts[name])) for name in sorted(texts)}
 
 
+def find_input(dataset: str) -> Path:
+    """Find a dataset's competition folder: input/<dataset>, or where there is none what Kaggle attached."""
+    own, attached = files.ROOT / "input" / dataset, Path(os.environ.get(ATTACHED, "/kaggle/input"))
+    names = {dataset, getattr(builtin_datasets().get(dataset), "slug", dataset)}
+    found = (p.parent for depth in range(1, 5) for p in attached.glob("*/" * depth + "train_images"))
+    return own if own.exists() else next((p for p in found if names & {*p.parts}), own)
+
+
 def load_dataset_info(dataset: str) -> DatasetInfo:
     """Find what is known of a dataset: the built-in description, else input/<dataset>/dataset.json.
 
@@ -190,7 +178,7 @@ def load_dataset_info(dataset: str) -> DatasetInfo:
     Raises:
         DefectmillError: there is neither, or the file does not describe a dataset.
     """
-    folder, known = files.ROOT / "input" / dataset, builtin_datasets()
+    folder, known = find_input(dataset), builtin_datasets()
     path = folder / "dataset.json"
     if dataset in known:
         found = read_dataset_info(path) if path.is_file() else known[dataset]

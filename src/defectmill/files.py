@@ -1,7 +1,4 @@
-"""The project's folder, the base of its errors; tables, names of files, files written whole or not at all.
-
-What is read may be anything: a pipe, a name that is no text. What is refused is told in one line.
-"""
+"""The project's folder, the base of its errors; tables, names of files, files written whole or not at all."""
 
 import errno
 import fcntl
@@ -25,24 +22,26 @@ import pandas as pd
 
 pd.set_option("display.html.use_mathjax", False, "styler.html.mathjax", False)  # $x$ is a name, no formula
 
-ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parent
+# The project's folder: the one that the environment names, else the code's checkout, else the current one.
+_CHECKOUT = PACKAGE.parents[1] if (PACKAGE.parents[1] / "Makefile").is_file() else Path()
+ROOT = Path(os.environ.get("DEFECTMILL_HOME") or _CHECKOUT).expanduser().resolve()
 # Of the files that are read as images, in small letters; of a .gif the first picture counts.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-_UNATTENDED = "DEFECTMILL_UNATTENDED"
+UNATTENDED = "DEFECTMILL_UNATTENDED"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Controls, ends of lines, and bytes that are no UTF-8 (as Python gives them): in no name of a file.
 _NO_LETTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 LONGEST = 2000  # letters of an error
 CELLS = 10_000  # columns of a table
+_GONE = "the network drive is gone: mount it again, then run the same again"
 FAILURES = {
     errno.ENOENT: "no such file",
     errno.ENOSPC: "the disk is full: make room, then run the same again",
     errno.EDQUOT: "your share of the disk is used up: make room, then run the same again",
     errno.EFBIG: "the file grew larger than this system allows",
     errno.EROFS: "the disk is read-only: choose another place, or mount it to be written",
-    errno.ESTALE: "the network drive is gone: mount it again, then run the same again",
-    errno.ENOTCONN: "the network drive is gone: mount it again, then run the same again",
-    errno.EHOSTDOWN: "the network drive is gone: mount it again, then run the same again",
+    **dict.fromkeys((errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN), _GONE),
     errno.EIO: "the disk cannot be read or written: is it damaged, or gone?",
 }
 
@@ -116,6 +115,12 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         why = f"{error.reason} at byte {error.start}"
         raise DefectmillError(f"{path}: not UTF-8 ({why}): save it as UTF-8") from error
+
+
+def find_own(name: str) -> Path:
+    """Path of a file of notebooks/: the project's own, or where it has none, the one the package brings."""
+    own = ROOT / "notebooks" / name
+    return own if own.is_file() else PACKAGE / "notebooks" / name
 
 
 @contextmanager
@@ -283,12 +288,7 @@ def end_after(seconds: float, offence: str) -> Iterator[None]:
 
 def is_unattended() -> bool:
     """Whether make runs this process: then nobody can use widgets or wants progress bars in a notebook."""
-    return bool(os.environ.get(_UNATTENDED))
-
-
-def set_unattended() -> None:
-    """Tell this process and the kernels that it starts that nobody watches the notebook."""
-    os.environ[_UNATTENDED] = "1"
+    return bool(os.environ.get(UNATTENDED))
 
 
 def delete(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectmill.curation import duplicates, similarity
-from defectmill.curation.duplicates import Scan, find_groups, fingerprint, refuse_one_group, scan_images
+from defectmill.curation.duplicates import (
+    Scan,
+    find_groups,
+    fingerprint,
+    refuse_one_group,
+    scan_images,
+    tell_parts,
+)
 from defectmill.files import DefectmillError
 from defectmill.images import ImageError, write_image
 from fake_competition import make_info
@@ -270,3 +278,28 @@ def test_pictures_that_are_all_alike_take_no_more_memory_than_others(monkeypatch
     table = pd.DataFrame({"ImageId": [f"{k}.png" for k in range(60)], "digest": range(60)})
     assert not find_groups(Scan(table, prints), make_info()).any()
     assert max(joined) <= 2 * 60
+
+
+def test_a_pattern_tells_the_parts_of_file_names():
+    info = make_info().model_copy(update={"group_pattern": r"^(part\d)_"})
+    names = pd.Series(["part1_a.png", "other.png", "part2_b.png"])
+    assert tell_parts(info, names).to_dict() == {0: "part1", 2: "part2"}
+    assert tell_parts(make_info(), names).empty
+    numbered = info.model_copy(update={"group_pattern": r"(\d|er)[._]", "group_gap": 1})
+    assert tell_parts(numbered, names[names != "other.png"]).to_dict() == {0: 1, 2: 2}
+    with pytest.raises(
+        DefectmillError, match=r"tells 'er' of other\.png, which is no number, as group_gap wants"
+    ):
+        tell_parts(numbered, names)
+
+
+def test_a_pattern_that_takes_for_ever_is_refused(monkeypatch):
+    monkeypatch.setattr(duplicates, "PATIENCE", 0.5)
+    info = make_info().model_copy(update={"group_pattern": r"((?:a|a)*)b"})
+    started = time.perf_counter()
+    with pytest.raises(
+        DefectmillError, match=re.escape(r"group_pattern '((?:a|a)*)b' takes for ever, mend it")
+    ):
+        tell_parts(info, pd.Series(["a" * 60 + ".png"]))
+    assert time.perf_counter() - started < 5
+    time.sleep(0.6)  # the alarm is off

@@ -163,7 +163,7 @@ def test_a_saved_model_loads_in_a_process_that_built_none_and_predicts_the_same(
     np.save(tmp_path / "probs.npy", model.predict_on_batch(image))
     code = (
         "import sys, numpy as np; from defectmill.models import load_model; "
-        "probs = load_model(sys.argv[1]).predict_on_batch(np.full((1, 11, 17, 1), 99, np.float32)); "
+        "probs = load_model(sys.argv[1], None).predict_on_batch(np.full((1, 11, 17, 1), 99, np.float32)); "
         "np.testing.assert_array_equal(probs, np.load(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, tmp_path / "model.keras", tmp_path / "probs.npy"]
@@ -174,7 +174,52 @@ def test_a_missing_or_broken_model_is_named(tmp_path):
     (tmp_path / "broken.keras").write_bytes(b"no zip")
     for name in ("missing.keras", "broken.keras"):
         with pytest.raises(ConfigError, match=name):
-            load_model(tmp_path / name)
+            load_model(tmp_path / name, load_experiment("sample"))
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A network with input and probabilities, and its file as a Keras writes it that knows more."""
+    run = load_experiment("sample", {"model.name": "unet", "model.widths": [4, 6], "model.up_widths": [4]})
+    model, image = build_model(run.model_copy(update={"seed": 7})), np.full((1, 11, 17, 1), 99, np.float32)
+    model.save(tmp_path / "own.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "own.keras") as own,
+        zipfile.ZipFile(tmp_path / "foreign.keras", "w") as other,
+    ):
+        for name in own.namelist():
+            text = own.read(name)
+            if name == "config.json":
+                text = text.replace(b'"seed": null', b'"seed": null, "of_later": [1]')
+                assert b"of_later" in text
+            other.writestr(name, text)
+    return run, tmp_path / "foreign.keras", image, model.predict_on_batch(image)
+
+
+def test_a_network_that_another_keras_wrote_is_built_by_the_settings_and_gets_its_weights(foreign):
+    run, path, image, probs = foreign
+    with pytest.raises(TypeError):
+        keras.models.load_model(path, compile=False)
+    np.testing.assert_array_equal(load_model(path, run).predict_on_batch(image), probs)
+
+
+def test_a_network_that_another_keras_wrote_and_that_is_of_other_settings_is_refused(foreign):
+    wider = load_experiment("sample", {"model.name": "unet", "model.widths": [4, 8], "model.up_widths": [4]})
+    with pytest.raises(
+        ConfigError,
+        match=r"foreign\.keras: not a model: .*of_later.*nor weights of the network that sample has",
+    ):
+        load_model(foreign[1], wider)
+
+
+def test_a_network_whose_weights_are_read_next_asks_for_no_others(root):
+    (root / "notebooks" / "experiments" / "e.yml").write_text(
+        "dataset: sample\nmodel: {name: backbone_unet, backbone: MobileNetV2, weights: gone.h5}\n"
+    )
+    run = load_experiment("e")
+    with pytest.raises(ConfigError, match=r"gone\.h5"):
+        build_model(run)
+    assert build_model(run, pretrained=False).name == "backbone_unet"
 
 
 def test_a_model_that_brings_code_along_is_refused_and_none_is_run(tmp_path):
@@ -186,7 +231,7 @@ def test_a_model_that_brings_code_along_is_refused_and_none_is_run(tmp_path):
     model.save(tmp_path / "code.keras")
     made.unlink(missing_ok=True)
     with pytest.raises(ConfigError, match=r"code\.keras: not a model: .*[Ll]ambda") as error:
-        load_model(tmp_path / "code.keras")
+        load_model(tmp_path / "code.keras", load_experiment("sample"))
     assert not made.exists()
     assert "\n" not in str(error.value)
 
@@ -197,7 +242,7 @@ def test_a_damaged_model_is_refused_wherever_it_is_damaged(tmp_path):
     for kept in (0, 10, len(data) // 2, len(data) - 30):
         (tmp_path / "torn.keras").write_bytes(data[:kept])
         with pytest.raises(ConfigError, match=r"torn\.keras: not a model: .*; make train writes it"):
-            load_model(tmp_path / "torn.keras")
+            load_model(tmp_path / "torn.keras", load_experiment("sample"))
     with zipfile.ZipFile(tmp_path / "whole.keras") as whole:
         members = {name: whole.read(name) for name in whole.namelist()}
     config = members["config.json"]
@@ -214,10 +259,10 @@ def test_a_damaged_model_is_refused_wherever_it_is_damaged(tmp_path):
             for name, content in (members | {"config.json": changed}).items():
                 archive.writestr(name, content)
         with pytest.raises(ConfigError, match=r"odd\.keras: not a model"):
-            load_model(tmp_path / "odd.keras")
+            load_model(tmp_path / "odd.keras", load_experiment("sample"))
     os.mkfifo(tmp_path / "pipe.keras")
     with pytest.raises(DefectmillError, match=r"pipe\.keras: cannot be read \(it is a pipe"):
-        load_model(tmp_path / "pipe.keras")
+        load_model(tmp_path / "pipe.keras", load_experiment("sample"))
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
@@ -229,10 +274,10 @@ def test_a_model_whose_weights_are_not_finite_is_refused(tmp_path, bad):
     with pytest.raises(
         ConfigError, match=r"broken\.keras: .*nan or inf, first logits/kernel \(3 of 8 values\)"
     ):
-        load_model(tmp_path / "broken.keras")
+        load_model(tmp_path / "broken.keras", load_experiment("sample"))
     kernel.assign(np.zeros(kernel.shape))
     model.save(tmp_path / "mended.keras")
-    assert find_broken_weight(load_model(tmp_path / "mended.keras")) == ""
+    assert find_broken_weight(load_model(tmp_path / "mended.keras", load_experiment("sample"))) == ""
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 1), (12, 1), (16, 2), (28, 2), (44, 4), (13, 1)])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from defectmill import files
 from defectmill.images import write_image
 from defectmill.labels import masks_to_labels
 from defectmill.viz.viewer import SHAPE, Viewer, find_part, fit_mask, view_images
@@ -139,11 +138,11 @@ def test_a_mask_grown_has_whole_pixels():
     np.testing.assert_array_equal(fit_mask(mask, (4, 9)), mask.repeat(2, 0).repeat(3, 1))
 
 
-def test_live_it_is_a_widget_and_by_make_a_figure(data):
+def test_live_it_is_a_widget_and_by_make_a_figure(data, monkeypatch):
     from ipywidgets import VBox
 
     assert isinstance(view_images(*data), VBox)
-    files.set_unattended()
+    monkeypatch.setenv("DEFECTMILL_UNATTENDED", "1")
     figure = view_images(*data)
     assert isinstance(figure, Figure)
     assert [axes.get_title() for axes in figure.axes] == ["a.png", "c.png", "b.png"]

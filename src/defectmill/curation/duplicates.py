@@ -14,13 +14,14 @@ from scipy.sparse.csgraph import connected_components
 
 from defectmill.curation.similarity import compare, nearest_outside
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import DefectmillError, read_file, write_atomically
+from defectmill.files import DefectmillError, end_after, read_file, write_atomically
 from defectmill.images import decode_image, original_of, read_depth, read_orientation, resize_image
 
 SIGNATURES = {b"\xff\xd8": {".jpg", ".jpeg"}, b"\x89P": {".png"}, b"BM": {".bmp"}}
 COLUMNS = {"ImageId": str, "height": int, "width": int, "digest": str, "blank": bool, "wrong_suffix": bool}
 COLUMNS |= {"bits": int, "orientation": int}
 SIDE = 64  # pixels of the small image behind a fingerprint
+PATIENCE = 20  # seconds for a pattern and all names of a dataset
 PAIRS = 2**20  # similar pairs that are kept at a time: pictures of one background are all alike
 
 
@@ -198,6 +199,26 @@ def _number_groups(pairs: Sequence[np.ndarray], n: int) -> np.ndarray:
     return pd.factorize(connected_components(graph, directed=False)[1])[0]
 
 
+def tell_parts(info: DatasetInfo, names: pd.Series) -> pd.Series:
+    """Tell the part of each file name by `group_pattern`: text, or a whole number with `group_gap`.
+
+    Returns:
+        By the index of `names`; names that tell none are left out.
+    Raises:
+        DefectmillError: a part that is no number, where one is wanted, or a pattern that takes for ever.
+    """
+    if not info.group_pattern:
+        return names[:0]
+    with end_after(PATIENCE, f"group_pattern {info.group_pattern!r} takes for ever, mend it"):
+        parts = names.str.extract(info.group_pattern, expand=False).dropna()
+    if not info.group_gap:
+        return parts
+    if not (fits := parts.str.fullmatch("[0-9]{1,18}")).all():
+        offence = f"group_pattern tells {parts[~fits].iloc[0]!r} of {names[parts[~fits].index[0]]}"
+        raise DefectmillError(f"{offence}, which is no number, as group_gap wants")
+    return parts.astype("int64")
+
+
 def _join_by_name(image_ids: pd.Series, info: DatasetInfo) -> np.ndarray:
     """(2, P) places of augmented copies and their originals, and of images of one part by file name."""
     originals = pd.Index(image_ids).get_indexer(image_ids.map(original_of))
@@ -205,7 +226,7 @@ def _join_by_name(image_ids: pd.Series, info: DatasetInfo) -> np.ndarray:
     joined = np.stack([originals[copies], copies])
     if not info.group_pattern:
         return joined
-    parts = info.tell_parts(image_ids.reset_index(drop=True))
+    parts = tell_parts(info, image_ids.reset_index(drop=True))
     if info.group_gap:
         parts = (parts.sort_values().diff() > info.group_gap).cumsum()
     return np.concatenate([joined, _join_equal(parts)], axis=1)

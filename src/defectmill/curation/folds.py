@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils import check_random_state
 
 from defectmill.curation.duplicates import find_groups, scan_images
 from defectmill.dataset_info import DatasetInfo
@@ -54,12 +55,14 @@ def assign_folds(images: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
     strata = some["classes"].map(lambda c: min(c.split(), key=lambda name: counts[name]) if c else "clean")
     if strata.value_counts().max() < n_folds:
         strata[:] = "any"  # too few images of each to stratify
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    # Groups are shuffled here: where scikit-learn 1.6 (Kaggle's) does it, it takes one for another.
+    groups = np.unique(some["group"], return_inverse=True)[1]
+    groups = np.argsort(check_random_state(seed).permutation(groups.max() + 1))[groups]
     folds = np.full(len(images), ALWAYS_TRAINS)
     with warnings.catch_warnings():
         # A class with fewer images than folds is reported by the audit.
         warnings.filterwarnings("ignore", message="The least populated class")
-        for fold, (_, validation) in enumerate(splitter.split(some, strata, some["group"])):
+        for fold, (_, validation) in enumerate(StratifiedGroupKFold(n_folds).split(some, strata, groups)):
             folds[places[validation]] = fold
     return folds
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from defectmill.curation.duplicates import find_groups, refuse_one_group, scan_images
+from defectmill.curation.duplicates import find_groups, refuse_one_group, scan_images, tell_parts
 from defectmill.curation.folds import assign_folds
 from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError, is_text, write_atomically
@@ -190,7 +190,7 @@ def _split_by_group(folder: Path, labels: pd.DataFrame, info: DatasetInfo, share
     n_test = table["group"][in_test].nunique()
     note = f"test part: fold 0 of {share} by group, {in_test.sum()} images in {n_test} groups"
     note = f"{len(table)} images in {n_all} groups; {note}"
-    fits = table.index.isin(info.tell_parts(table["ImageId"]).index)
+    fits = table.index.isin(tell_parts(info, table["ImageId"]).index)
     if info.group_pattern and not fits.all():
         other = table["ImageId"][~fits].iloc[0]
         note += f"; group_pattern fits {fits.sum()} of {len(fits)} file names, not {other}"

@@ -30,14 +30,15 @@ def read_arms(experiment: str) -> dict[str, dict]:
     Raises:
         ConfigError: a file that holds no arms, or an arm whose name cannot be that of a folder.
     """
-    folder = files.ROOT / "notebooks" / "ablations"
-    path = next((p for p in (folder / f"{experiment}.yml", folder / "default.yml") if p.is_file()), None)
+    named = (files.find_own(f"ablations/{name}.yml") for name in (experiment, "default"))
+    path = next((path for path in named if path.is_file()), None)
     try:
         arms = read_yaml(files.read_text(path)) if path else None
     except files.DefectmillError as error:
         raise ConfigError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     if not isinstance(arms, dict) or not all(isinstance(changes, dict) for changes in arms.values()):
-        raise ConfigError(f"{path or folder}: wanted arms, each a name with its settings below")
+        place = path or files.ROOT / "notebooks" / "ablations"
+        raise ConfigError(f"{place}: wanted arms, each a name with its settings below")
     for name, changes in arms.items():
         fixed = [key for key in changes if str(key).split(".")[0] in ("dataset", "labels", "seed")]
         if fixed:
@@ -109,6 +110,5 @@ def make_table(arms: Mapping[str, Experiment], changes: Mapping[str, dict]) -> p
 
 def _describe(arm: Experiment) -> str:
     networks = [hash_training(arm.model_copy(update={"network": name})) for name in arm.networks]
-    source = files.ROOT / "src" / "defectmill"
-    code = hash_files([*sorted(source.rglob("*.py")), files.ROOT / "notebooks" / "04_predict.ipynb"])
+    code = hash_files([*sorted(files.PACKAGE.rglob("*.py")), files.find_own("04_predict.ipynb")])
     return "\n".join([*networks, code, arm.predict.model_dump_json()])

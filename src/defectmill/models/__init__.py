@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from defectmill.config import ConfigError, Experiment
-from defectmill.files import check_file, read_text
+from defectmill.files import DefectmillError, check_file, read_text
 from defectmill.models.backbone_unet import build_backbone_unet
 from defectmill.models.encoder_unet import build_encoder_unet
 from defectmill.models.flexunet import build_flexunet
@@ -26,9 +27,11 @@ BUILD: dict[str, Any] = {
 }
 
 
-def build_model(experiment: Experiment) -> keras.Model:
+def build_model(experiment: Experiment, pretrained: bool = True) -> keras.Model:
     """Build an experiment's network.
 
+    Args:
+        pretrained: False: without the weights it would start from, for a network whose own are read next.
     Returns:
         Model from (N, H, W, channels) 0..255, of any H and W, to probabilities (N, H, W, C), or
         (N, H, W, 1 + C) with background first for the multiclass head. The experiment's seed decides the
@@ -37,6 +40,10 @@ def build_model(experiment: Experiment) -> keras.Model:
         ConfigError: weights that are missing or of another network.
     """
     settings, info = experiment.model, experiment.info
+    if not pretrained:
+        without = {"pretrained": False, "weights": "none"}
+        fields = type(settings).model_fields
+        settings = settings.model_copy(update={key: without[key] for key in without if key in fields})
     keras.utils.set_random_seed(experiment.seed)
     try:
         return BUILD[settings.name](settings, info.n_classes, experiment.data.channels)
@@ -87,7 +94,7 @@ def load_networks(run: Experiment, task: str) -> list[tuple[Experiment, keras.Mo
             if found != wanted:
                 raise ConfigError(f"{path}: is {found}, wanted {wanted}: {todo}")
             check_network(part, path)
-            networks.append((part.model_copy(update={"network": name}), load_model(path)))
+            networks.append((part.model_copy(update={"network": name}), load_model(path, part)))
     return networks
 
 
@@ -97,8 +104,11 @@ def describe_shown(run: Experiment) -> dict[str, Any]:
     return {key: settings[key] for key in ("mode", "channels", "shape", "scale") if key in settings}
 
 
-def load_model(path: Path) -> keras.Model:
+def load_model(path: Path, run: Experiment) -> keras.Model:
     """Read a trained network, for prediction.
+
+    Where another version of Keras wrote it in words that this one does not know, it is built as the settings
+    say, and gets the weights of the file.
 
     ConfigError: there is none that Keras can read, it holds code, or its weights are not finite.
     """
@@ -109,8 +119,31 @@ def load_model(path: Path) -> keras.Model:
         raise
     except Exception as error:  # Keras raises nearly anything of damaged files
         why = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not a model: {why:.500}; make train writes it") from error
+        try:
+            model = load_weights(run, path)
+        except DefectmillError as other:
+            offence = f"{path}: not a model: {why:.500}; nor weights of the network that {run.name} has now"
+            raise ConfigError(f"{offence}; make train writes it") from other
     refuse_broken_weights(model, path)
+    return model
+
+
+def load_weights(run: Experiment, path: Path) -> keras.Model:
+    """Build an experiment's network with the weights of a file, .keras or .weights.h5, of any Keras 3.
+
+    DefectmillError: no file of weights of this network; where some are missing Keras itself only warns.
+    """
+    check_file(path)
+    model = build_model(run, pretrained=False)
+    try:
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            model.load_weights(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file raises nearly anything
+        told = f"{path}: not the weights of the network that {run.name} has now"
+        why = " ".join(str(error).split())
+        raise ConfigError(f"{told} ({why:.500}): `make train EXPERIMENT={run.name}`") from error
     return model
 
 

@@ -155,7 +155,7 @@ def tell_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def hash_code() -> str:
     """Hash all modules of the project: 64 hexadecimal digits."""
-    return hash_files(sorted((files.ROOT / "src" / "defectmill").rglob("*.py")), files.ROOT)
+    return hash_files(sorted(files.PACKAGE.rglob("*.py")), files.PACKAGE)
 
 
 def _pair(scans: Mapping[str, Any], part: str) -> Iterable[tuple]:

@@ -83,6 +83,11 @@ def _hash_each(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def _name(path: Path) -> str:
+    """Its path from the project's folder; what the package brings counts as in a checkout, wherever it is."""
+    if path.is_relative_to(files.PACKAGE / "notebooks"):
+        return path.relative_to(files.PACKAGE).as_posix()
+    if path.is_relative_to(files.PACKAGE):
+        return f"src/defectmill/{path.relative_to(files.PACKAGE).as_posix()}"
     return os.path.relpath(path, files.ROOT)
 
 
@@ -119,9 +124,9 @@ def describe_training(run: Experiment) -> Origin:
         training.pop(name)
     for name in ("epochs", "keep", "early_stop", "previews") if is_last else ("last_fit", "warm_start"):
         del training[name]
-    source, solution = files.ROOT / "src" / "defectmill", run.input / "solution.csv"
+    source, solution = files.PACKAGE, run.input / "solution.csv"
     code = [*(source / name for name in TRAINED_BY), *sorted(source.glob("models/*.py"))]
-    code.append(files.ROOT / "notebooks" / "03_train.ipynb")
+    code.append(files.find_own("03_train.ipynb"))
     weights = files.ROOT / str(getattr(run.model, "weights", "none"))
     tables = [run.require(run.output / "labels.csv", "labels"), *[weights] * weights.is_file()]
     with_tests = is_last and solution.is_file()

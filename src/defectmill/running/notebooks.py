@@ -45,7 +45,7 @@ def run_notebook(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    source = files.ROOT / "notebooks" / f"{name}.ipynb"
+    source = files.find_own(f"{name}.ipynb")
     title = json.loads(source.read_text(encoding="utf-8"))["cells"][0]["source"][0].strip("# \n")
     values, found = {"experiment": run.name, **values}, set(papermill.inspect_notebook(str(source)))
     if found != set(values):
@@ -53,7 +53,7 @@ def run_notebook(
     step = provenance.step_of(run) if name == "03_train" else name
     executed = run.output / "notebooks" / f"{step}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
-    files.set_unattended()
+    os.environ[files.UNATTENDED] = "1"
     if sys.stdout.isatty():  # the training shows its progress there
         os.environ["DEFECTMILL_TERMINAL"] = os.ttyname(sys.stdout.fileno())
     logging.getLogger("papermill").setLevel(logging.WARNING)  # what cells print comes by stdout_file
@@ -61,7 +61,7 @@ def run_notebook(
     print(f"{step} {run.name}: {title}", flush=True)
     log = executed.with_suffix(".log")
     try:
-        with divert_stderr(log):
+        with divert_stderr(log), _tell_kernels_the_project():
             papermill.execute_notebook(
                 str(source),
                 str(executed),
@@ -95,6 +95,18 @@ def run_notebook(
     tell_products(
         [p for p in written if p.exists() and p.is_file() and p.stat().st_mtime >= started], seconds
     )
+
+
+@contextmanager
+def _tell_kernels_the_project() -> Iterator[None]:
+    """A kernel runs in the notebook's folder, which of an installed package is not the project's."""
+    before = os.environ.get("DEFECTMILL_HOME")
+    os.environ["DEFECTMILL_HOME"] = str(files.ROOT)
+    try:
+        yield
+    finally:
+        os.environ.pop("DEFECTMILL_HOME")
+        os.environ |= {"DEFECTMILL_HOME": before} if before else {}
 
 
 def list_written(home: Path, started: float) -> list[str]:

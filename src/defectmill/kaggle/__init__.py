@@ -1,0 +1,1 @@
+"""What runs an experiment inside Kaggle, and brings its score back."""
