@@ -18,9 +18,13 @@ FORMAT ?=
 MLFLOW ?=
 BUDGET ?= 30min
 AGREEMENT ?= 0.8
+OWNER ?=
+COMPETITION ?=
+HOURS ?= 9
 RUNS ?=
 SECONDS ?= 60
 VENV ?= .venv
+KAGGLE_VENV ?= .venv-kaggle
 PYTHON ?= python3
 
 # Names become parts of paths, some of which are deleted: checked before any recipe, as text.
@@ -33,7 +37,8 @@ $(foreach v,EXPERIMENT $(if $(strip $(value NAME)),NAME),$(if $(call wrong,$(val
 $(foreach n,$(value EXPERIMENTS),$(if $(call wrong,$n,1),$(call refuse,EXPERIMENTS,$n)))
 override EXPERIMENT := $(strip $(value EXPERIMENT))
 # All other values reach Python by the environment: no shell reads them.
-$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT SECONDS FRESH,\
+$(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT SECONDS FRESH \
+  OWNER COMPETITION HOURS,\
   $(eval export DEFECTMILL_$v = $$(value $v)))
 
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)
@@ -56,6 +61,7 @@ NOTEBOOK = $(RUN) notebook $(basename $(notdir $<)) $(EXPERIMENT) --sources="$^"
 INPUTS = $(PY) -m defectmill.products.inputs
 
 export PYTHONPATH := $(CURDIR)/src
+export DEFECTMILL_HOME := $(CURDIR)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 export TF_ENABLE_ONEDNN_OPTS := 1
@@ -70,7 +76,7 @@ MAKEFLAGS += --no-print-directory
 # Steps of one experiment exclude each other, see `files.hold`.
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report infer convert test test-all fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer convert kernel push submit test test-all test-kaggle fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -98,6 +104,9 @@ env: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@sh .ci/make-env
+
+$(KAGGLE_VENV)/.installed: requirements-kaggle.txt pyproject.toml
+	@VENV="$(KAGGLE_VENV)" sh .ci/make-env requirements-kaggle.txt
 
 ## input: make input/DATASET; real datasets need RAW=<folder as its source ships it>
 input: $(IN)/dataset.json
@@ -191,6 +200,19 @@ infer: $(VENV)/.installed
 convert: $(VENV)/.installed
 	@$(RUN) convert
 
+## kernel: output/EXPERIMENT/kernel, what Kaggle runs: OWNER=<your name there>, COMPETITION=<its name>, HOURS=9
+# Nothing is trained or predicted for it; it has the networks and thresholds of now.
+kernel: $(VENV)/.installed
+	@$(RUN) kernel $(EXPERIMENT)
+
+## push: uploads that to Kaggle, runs the notebook there, waits, brings back its submission.csv
+push: $(VENV)/.installed
+	@$(RUN) push $(EXPERIMENT)
+
+## submit: what was pushed, else submissions/EXPERIMENT.csv, to COMPETITION; waits and prints the score
+submit: $(VENV)/.installed
+	@$(RUN) submit $(EXPERIMENT)
+
 # The settings of each stage, touched only where they change; SET counts as part of the experiment.
 ifneq ($(strip $(value SET)),$(strip $(shell cat $(K)/set.txt 2>/dev/null)))
 $(K)/set.txt: FORCE
@@ -223,13 +245,17 @@ compare: $(VENV)/.installed
 test: $(VENV)/.installed
 	@exec $(PY) -m pytest -m "not slow"
 
-## test-all: the slow tests too
+## test-all: the slow tests too; with .venv-kaggle (make test-kaggle) also what Kaggle is sent, run there
 test-all: $(VENV)/.installed
 	@exec $(PY) -m pytest
 
 ## fuzz: damaged files and strings for every reader, for SECONDS=60; what is not refused in a line is kept
 fuzz: $(VENV)/.installed
 	@PYTHONPATH="$$PYTHONPATH:$(CURDIR)/tests" $(PY) -m fuzzing
+
+## test-kaggle: the tests in an environment of Kaggle's versions, KAGGLE_VENV (default: .venv-kaggle)
+test-kaggle: $(KAGGLE_VENV)/.installed
+	@"$(KAGGLE_VENV)/bin/python" -m pytest -m "not slow"
 
 ## lint: ruff, the layers of the house, types
 lint: $(VENV)/.installed

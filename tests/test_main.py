@@ -152,6 +152,11 @@ def test_one_experiment_or_dataset_is_made_once_at_a_time_and_read_by_several(ro
             {"NAME": "own", "FORMAT": "coco", "OUT": "o"},
             {"name": "own", "format": "coco", "out": "o"},
         ),
+        (
+            "kernel mine",
+            {"OWNER": "jane", "HOURS": "1"},
+            {"experiment": "mine", "owner": "jane", "competition": "", "hours": "1"},
+        ),
         ("ensemble", {"EXPERIMENTS": "a b", "NAME": "c"}, {"members": "a b", "name": "c"}),
         ("import-config", {"CONFIG": "$x"}, {"config": "$x", "name": ""}),
         ("import-config --name=n", {"CONFIG": "c", "NAME": "other"}, {"config": "c", "name": "n"}),

@@ -41,10 +41,13 @@ FROM = "a relative one begins at the current folder, which for make is the proje
 PICTURES: Argument = ("--images", {"default": "", "help": f"a folder; those in it are read too; {FROM}"})
 OUT: Argument = ("--out", {"default": "", "help": f"a folder; {FROM}"})
 FORMAT: Argument = ("--format", {"default": "", "help": "coco,yolo,labelme,masks,csv: one or more"})
+OWNER: Argument = ("--owner", {"default": "", "help": "your name at Kaggle"})
+COMPETITION: Argument = ("--competition", {"default": "", "help": "its name in its address at Kaggle"})
+HOURS: Argument = ("--hours", {"default": "9", "help": "that a run may take there"})
 NAMED = "of input/, or an experiment, whose dataset is meant"
 # Of these one at a time for an experiment or dataset; while the others read a dataset nobody makes it anew.
 READS = ("notebook", "train", "ablation", "pseudo", "plan", "rates")
-HOLDS = (*READS, "input", "new", "settings", "augment", "clean")
+HOLDS = (*READS, "input", "new", "settings", "augment", "clean", "kernel", "push", "submit")
 GIVEN = {"members": "EXPERIMENTS"}  # arguments that make calls otherwise
 NAMED_BY_MAKE = ("experiment", "dataset", "--sources")  # on the command line, always
 COMMANDS: dict[str, tuple[str, list[Argument]]] = {
@@ -57,6 +60,9 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES, FRESH]),
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
     "infer": ("find the defects in a folder of images", [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT]),
+    "kernel": ("what Kaggle runs to predict", [EXPERIMENT, OVERRIDES, OWNER, COMPETITION, HOURS]),
+    "push": ("run it there", [EXPERIMENT]),
+    "submit": ("submit it, and wait for the score", [EXPERIMENT, COMPETITION]),
     "convert": ("labels in other formats", [("name", {"help": NAMED}), FORMAT, OUT]),
     "augment": ("write transformed copies", [("dataset", {}), ("transforms", {"nargs": "*"})]),
     "pseudo": ("add images labelled by the networks", [EXPERIMENT, OVERRIDES, IMAGES, AGREEMENT]),
@@ -141,6 +147,25 @@ def _run(given: argparse.Namespace, run: Any) -> None:
             tell_products([write_ensemble(given.members.split(), given.name)])
         case "infer":
             infer(run, parse_overrides(given.set), (given.images, given.out), given.format)
+        case "kernel":
+            from defectmill.kaggle.bundle import write_kernel
+            from defectmill.kaggle.metadata import check_place
+
+            run = run if given.set else load_predicted(run.name)[0]
+            place = check_place(given.owner, given.competition or run.info.slug, given.hours)
+            with divert_stderr(run.output / "kernel.log"):
+                tell_products(sorted(write_kernel(run, place).glob("*/*")))
+        case "push":
+            from defectmill.kaggle.client import push
+
+            pushed = push(load_experiment(given.experiment))
+            print(f"  {pushed['kernel']} ran, version {pushed['version']}: make submit submits it")
+        case "submit":
+            from defectmill.kaggle.client import submit
+
+            run = load_experiment(given.experiment)
+            scores = submit(run, given.competition or run.info.slug)
+            print("  " + (", ".join(f"{name} {value:g}" for name, value in scores.items()) or "no score yet"))
         case "convert":
             from defectmill.running.convert import convert
 

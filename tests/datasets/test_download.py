@@ -56,11 +56,12 @@ def test_without_a_token_the_steps_are_listed(config):
     message = str(caught.value)
     for step in ("account", f"competitions/{SLUG}/rules", "token", "pip install kaggle", "RAW="):
         assert step in message
-    assert str(config / "kaggle.json") in message
+    for way in (str(config / "access_token"), "KAGGLE_API_TOKEN", "kaggle auth login", "legacy kaggle.json"):
+        assert way in message
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
-@pytest.mark.parametrize("name", ["kaggle.json", "access_token"])
+@pytest.mark.parametrize("name", ["kaggle.json", "access_token", "credentials.json"])
 def test_token_that_others_can_read_is_refused(config, mode, name):
     path = write_token(config, mode, name)
     with pytest.raises(DatasetError, match=f"others .* can read your token.*chmod 600 {path}"):

@@ -62,7 +62,7 @@ def test_nothing_given_and_no_token_lists_the_steps_for_kaggle(root, monkeypatch
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(root))
-    with pytest.raises(DatasetError, match=re.escape(f"neither {root / 'kaggle.json'}")):
+    with pytest.raises(DatasetError, match=re.escape(f"neither {root / 'access_token'}")):
         prepare("severstal", "")
 
 

@@ -13,12 +13,15 @@ from defectmill.files import FAILURES, DefectmillError, check_file, explain_fail
 
 ENCRYPTED = 1  # of a member's flags
 BOMB, TIMES = 2e9, 200  # bytes, and times the zip's own size, beyond which it is a bomb
+# A token of today, what `kaggle auth login` leaves, and the legacy key.
+TOKENS = ("access_token", "credentials.json", "kaggle.json")
 STEPS = """\
 To download from Kaggle:
   1. make an account at https://www.kaggle.com
   2. accept the rules at https://www.kaggle.com/competitions/{slug}/rules
-  3. under Settings, API, create a token and save it as {token}
-  4. {python} -m pip install kaggle
+  3. {python} -m pip install kaggle
+  4. kaggle auth login; or under Settings, API, create a token and save it as {token},
+     closed to others (chmod 600), or give it as KAGGLE_API_TOKEN; the legacy kaggle.json still works
 Or download the zip in a browser and say where it is: make input DATASET=... RAW=<zip or folder>"""
 
 
@@ -29,10 +32,7 @@ def download(slug: str, folder: Path) -> Path:
         DatasetError: no token, no client, or the client failed; with its output.
     """
     check_token(slug)
-    # Beside this Python first: an environment need not be activated.
-    beside = shutil.which("kaggle", path=str(Path(sys.executable).parent))
-    if not (client := beside or shutil.which("kaggle")):
-        raise DatasetError(f"Kaggle's client is missing: {sys.executable} -m pip install kaggle")
+    client = find_client()
     folder.mkdir(parents=True, exist_ok=True)
     command = [client, "competitions", "download", "-c", slug, "-p", str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -42,27 +42,36 @@ def download(slug: str, folder: Path) -> Path:
     return target
 
 
+def find_client() -> str:
+    """Path of Kaggle's client, beside this Python first: an environment need not be activated."""
+    beside = shutil.which("kaggle", path=str(Path(sys.executable).parent))
+    if client := beside or shutil.which("kaggle"):
+        return client
+    raise DatasetError(f"Kaggle's client is missing: {sys.executable} -m pip install kaggle")
+
+
 def check_token(slug: str) -> None:
     """Raise DatasetError, with what to do, if there is no token for Kaggle or others can read its file."""
     given = {name for name in ("API_TOKEN", "USERNAME", "KEY") if os.environ.get(f"KAGGLE_{name}")}
     if "API_TOKEN" in given or {"USERNAME", "KEY"} <= given:
         return
-    token = _find_token()
-    present = [path for path in (token, token.with_name("access_token")) if path.is_file()]
+    present = [path for name in TOKENS if (path := find_token(name)).is_file()]
     if not present:
-        raise DatasetError(f"no Kaggle token: neither {token} nor KAGGLE_API_TOKEN\n{_tell_steps(slug)}")
+        there = f"neither {find_token(TOKENS[0])} nor KAGGLE_API_TOKEN"
+        raise DatasetError(f"no Kaggle token: {there}: kaggle auth login makes one\n{_tell_steps(slug)}")
     for path in present:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             way_out = f"close it first: chmod 600 {path}"
             raise DatasetError(f"{path}: others on this machine can read your token; {way_out}")
 
 
-def _find_token() -> Path:
-    return Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle").expanduser() / "kaggle.json"
+def find_token(name: str) -> Path:
+    """Path that a token's file of this name has, or would have."""
+    return Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle").expanduser() / name
 
 
 def _tell_steps(slug: str) -> str:
-    return STEPS.format(slug=slug, token=_find_token(), python=sys.executable)
+    return STEPS.format(slug=slug, token=find_token(TOKENS[0]), python=sys.executable)
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -139,7 +139,7 @@ def check_folder(folder: Path) -> Finding:
 
 
 def check_kaggle() -> Finding:
-    """Whether Kaggle's files can be downloaded; nothing else needs a token."""
+    """Whether there is a token for Kaggle; downloads, make push and make submit need it, nothing else."""
     try:
         check_token("<competition>")
     except DatasetError as error:
