@@ -1,7 +1,7 @@
 """From probability maps to masks, by a class threshold for each class."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -38,7 +38,7 @@ class ClassThreshold:
     fill_holes: bool = False
     weight: float = 1.0
     expected_dice: float = 0.0
-    calibration: tuple[float, ...] = ()
+    calibration: tuple[float, ...] = field(default=(), repr=False)
 
     def cut(self, probs: np.ndarray) -> float:
         """Give the threshold of one image's (H, W) map of the class.
