@@ -13,7 +13,7 @@ from defectmill.dataset_info import DatasetInfo
 from defectmill.files import name_masks, write_atomically
 from defectmill.images import colours_from_masks, write_image
 from defectmill.labels import draw_runs, runs_by_image
-from defectmill.scores import LEVELS, count_levels
+from defectmill.scores import LEVELS
 
 Maps = Iterable[tuple[str, np.ndarray]]  # image id, (H, W, C) probabilities
 Pairs = Iterable[tuple[np.ndarray, np.ndarray]]  # (H, W, C) probabilities, (H, W, C) true masks
@@ -28,8 +28,9 @@ class ClassThreshold:
     part of it. weight: what its probability counts beside those of other classes, where a pixel has one class
     only. A threshold of 1 predicts nothing.
 
-    expected_dice: over 0, each image has a threshold of its own, see `cut`; `threshold` is not used.
-    calibration: how often a probability is right, LEVELS of them from 0 to 1, for `cut`.
+    expected_dice: over 0, each image has a threshold of its own, see `cut_by_expected_dice`, and `threshold`
+    is not used.
+    calibration: how often a probability is right, LEVELS of them from 0 to 1.
     """
 
     threshold: float
@@ -43,18 +44,27 @@ class ClassThreshold:
     def cut(self, probs: np.ndarray) -> float:
         """Give the threshold of one image's (H, W) map of the class.
 
-        The one whose mask has the largest expected Dice, 1 where that is below `expected_dice`. The expected
-        Dice of n pixels is taken as 2 a / (n + b), a and b the sums of their and of all probabilities: the
-        best mask of an image of which little is sure is cut lower (Lipton et al. 2014, arXiv:1402.1892; Dai
-        and Li 2023, JMLR 24, RankDice).
+        Where `expected_dice` is over 0 that of `cut_by_expected_dice`, 1 where too little Dice is expected.
         """
         if not self.expected_dice:
             return self.threshold
-        pixels = count_levels(probs[..., None], np.zeros((*probs.shape, 1)))[0, LEVELS - 1 :: -1]
-        sure = np.cumsum(pixels * np.array(self.calibration)[::-1])
-        expected = 2 * sure / np.maximum(np.cumsum(pixels) + sure[-1], 1)
-        best = int(expected.argmax())
-        return max(LEVELS - 1.5 - best, 0) / (LEVELS - 1) if expected[best] >= self.expected_dice else 1.0
+        threshold, expected = cut_by_expected_dice(probs, self.calibration)
+        return threshold if expected >= self.expected_dice else 1.0
+
+
+def cut_by_expected_dice(probs: np.ndarray, calibration: Sequence[float]) -> tuple[float, float]:
+    """Find the threshold whose mask of a (H, W) map has the largest expected Dice, and give that, too.
+
+    The expected Dice of n pixels is taken as 2 a / (n + b), a and b the sums of their and of all calibrated
+    probabilities: the best mask of an image of which little is sure is cut lower (Lipton et al. 2014,
+    arXiv:1402.1892; Dai and Li 2023, JMLR 24, RankDice).
+    """
+    levels = np.rint(probs * (LEVELS - 1)).astype(np.uint8)
+    pixels = np.bincount(levels.ravel(), minlength=LEVELS)[::-1]
+    sure = np.cumsum(pixels * np.asarray(calibration)[::-1])
+    expected = 2 * sure / np.maximum(np.cumsum(pixels) + sure[-1], 1)
+    best = int(expected.argmax())
+    return max(LEVELS - 1.5 - best, 0) / (LEVELS - 1), float(expected[best])
 
 
 def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusive: bool) -> np.ndarray:

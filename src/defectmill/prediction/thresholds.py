@@ -15,7 +15,13 @@ from sklearn.model_selection import GroupKFold
 from defectmill.config import ConfigError
 from defectmill.dataset_info import DatasetInfo
 from defectmill.files import DefectmillError, read_text, write_atomically
-from defectmill.prediction.postprocess import ClassThreshold, Pairs, find_components, keep_likeliest
+from defectmill.prediction.postprocess import (
+    ClassThreshold,
+    Pairs,
+    cut_by_expected_dice,
+    find_components,
+    keep_likeliest,
+)
 from defectmill.rle import rle_area
 from defectmill.scores import LEVELS, count_levels, dice_from_counts, micro_dice
 from defectmill.settings import PredictSettings
@@ -136,12 +142,16 @@ def search_grid(
 
 def _count(probs: np.ndarray, truth: np.ndarray, points: Sequence[ClassThreshold]) -> np.ndarray:
     """Shared, true and predicted pixels of one (H, W) map at each point: (R, 3) int64."""
-    rows, n_true = [], truth.sum()
-    for _, some in groupby(points, lambda point: (point.threshold, point.expected_dice)):
-        first, *others = some
-        components, areas, peaks = find_components(probs, first.cut(probs), first.fill_holes)
+    rows, n_true, own = [], truth.sum(), (1.0, 0.0)
+    if curve := points[-1].calibration:  # one look at the map for all expected Dice
+        own = cut_by_expected_dice(probs, curve)
+    cuts = [
+        p.threshold if not p.expected_dice else own[0] if own[1] >= p.expected_dice else 1.0 for p in points
+    ]
+    for threshold, some in groupby(zip(cuts, points, strict=True), lambda pair: pair[0]):
+        components, areas, peaks = find_components(probs, threshold, points[0].fill_holes)
         shared = np.bincount(components[truth > 0], minlength=len(areas) + 1)[1:]
-        for point in (first, *others):
+        for _, point in some:
             keep = (areas >= point.minimum_area) & (peaks >= point.high_threshold)
             rows.append((shared[keep].sum(), n_true, areas[keep].sum()))
     return np.array(rows, np.int64)
