@@ -119,13 +119,13 @@ def test_crops_hold_a_defect_of_the_largest_class(name):
         ("sample", 30, (4, "every", 4, 2, 1)),
         ("magnetic-tile", 10, (5, 0, 4, 2, 0)),
         ("magnetic-tile", 60, (5, "every", 4, 2, 0)),
-        ("mvtec-tile", 30, (4, "every", 4, 4, 3)),
-        ("mvtec-tile", 10, (5, 0, 4, 4, 3)),
-        ("aluminum", 10, (4, 0, 4, 4, 3)),
+        ("mvtec-tile", 30, (4, "every", 4, 3, 3)),
+        ("mvtec-tile", 10, (5, 0, 4, 3, 3)),
+        ("aluminum", 10, (4, 0, 4, 3, 3)),
         ("crack", 60, (5, "every", 4, 2, 1)),
         ("severstal", 60, (20, 0, 4, 1, 0)),
         ("leather", 30, (4, "every", 4, 3, 3)),
-        ("concrete", 30, (4, "every", 4, 4, 3)),
+        ("concrete", 30, (4, "every", 4, 3, 3)),
     ],
 )
 def test_folds_epochs_and_scales_are_what_the_budget_carries(name, minutes, expected):
