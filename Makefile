@@ -20,7 +20,7 @@ BUDGET ?= 30min
 AGREEMENT ?= 0.8
 OWNER ?=
 COMPETITION ?=
-HOURS ?= 9
+HOURS ?=
 RUNS ?=
 SECONDS ?= 60
 VENV ?= .venv
@@ -76,7 +76,7 @@ MAKEFLAGS += --no-print-directory
 # Steps of one experiment exclude each other, see `files.hold`.
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report infer convert kernel push submit test test-all test-kaggle fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer convert kernel kernel-train push submit test test-all test-kaggle fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -205,7 +205,11 @@ convert: $(VENV)/.installed
 kernel: $(VENV)/.installed
 	@$(RUN) kernel $(EXPERIMENT)
 
-## push: uploads that to Kaggle, runs the notebook there, waits, brings back its submission.csv
+## kernel-train: the same of a training on a T4; HOURS=12 a session, each make push goes on with it
+kernel-train: $(VENV)/.installed
+	@$(RUN) kernel-train $(EXPERIMENT)
+
+## push: uploads what make kernel or kernel-train wrote, runs it there, waits, brings back what it made
 push: $(VENV)/.installed
 	@$(RUN) push $(EXPERIMENT)
 

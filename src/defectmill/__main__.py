@@ -43,11 +43,12 @@ OUT: Argument = ("--out", {"default": "", "help": f"a folder; {FROM}"})
 FORMAT: Argument = ("--format", {"default": "", "help": "coco,yolo,labelme,masks,csv: one or more"})
 OWNER: Argument = ("--owner", {"default": "", "help": "your name at Kaggle"})
 COMPETITION: Argument = ("--competition", {"default": "", "help": "its name in its address at Kaggle"})
-HOURS: Argument = ("--hours", {"default": "9", "help": "that a run may take there"})
+HOURS: Argument = ("--hours", {"default": "", "help": "that a run may take there: 9, a training 12"})
 NAMED = "of input/, or an experiment, whose dataset is meant"
 # Of these one at a time for an experiment or dataset; while the others read a dataset nobody makes it anew.
 READS = ("notebook", "train", "ablation", "pseudo", "plan", "rates")
-HOLDS = (*READS, "input", "new", "settings", "augment", "clean", "kernel", "push", "submit")
+HOLDS: tuple[str, ...] = (*READS, "input", "new", "settings", "augment", "clean")
+HOLDS += ("kernel", "kernel-train", "push", "submit")
 GIVEN = {"members": "EXPERIMENTS"}  # arguments that make calls otherwise
 NAMED_BY_MAKE = ("experiment", "dataset", "--sources")  # on the command line, always
 COMMANDS: dict[str, tuple[str, list[Argument]]] = {
@@ -61,6 +62,7 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
     "infer": ("find the defects in a folder of images", [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT]),
     "kernel": ("what Kaggle runs to predict", [EXPERIMENT, OVERRIDES, OWNER, COMPETITION, HOURS]),
+    "kernel-train": ("what Kaggle runs to train", [EXPERIMENT, OVERRIDES, OWNER, COMPETITION, HOURS]),
     "push": ("run it there", [EXPERIMENT]),
     "submit": ("submit it, and wait for the score", [EXPERIMENT, COMPETITION]),
     "convert": ("labels in other formats", [("name", {"help": NAMED}), FORMAT, OUT]),
@@ -152,14 +154,19 @@ def _run(given: argparse.Namespace, run: Any) -> None:
             from defectmill.kaggle.metadata import check_place
 
             run = run if given.set else load_predicted(run.name)[0]
-            place = check_place(given.owner, given.competition or run.info.slug, given.hours)
+            place = check_place(given.owner, given.competition or run.info.slug, given.hours or "9")
             with divert_stderr(run.output / "kernel.log"):
                 tell_products(sorted(write_kernel(run, place).glob("*/*")))
-        case "push":
-            from defectmill.kaggle.client import push
+        case "kernel-train":
+            from defectmill.kaggle.metadata import check_place
+            from defectmill.kaggle.sessions import write_training
 
-            pushed = push(load_experiment(given.experiment))
-            print(f"  {pushed['kernel']} ran, version {pushed['version']}: make submit submits it")
+            place = check_place(given.owner, given.competition or run.info.slug, given.hours or "12")
+            tell_products(sorted(write_training(run, place).glob("*/*")))
+        case "push":
+            from defectmill.kaggle.client import print_push
+
+            print_push(load_experiment(given.experiment))
         case "submit":
             from defectmill.kaggle.client import submit
 

@@ -7,13 +7,14 @@ import json
 import re
 import shutil
 import sys
+import zipfile
 
 import pytest
 
 from defectmill.config import ConfigError, load_experiment
 from defectmill.datasets.competition import DatasetError
 from defectmill.kaggle.bundle import write_notebook
-from defectmill.kaggle.client import PATIENCE, KaggleError, push, submit
+from defectmill.kaggle.client import PATIENCE, KaggleError, print_push, push, submit
 from defectmill.kaggle.metadata import Place, describe_dataset, write_json
 from defectmill.products.inputs import hash_file
 
@@ -34,6 +35,8 @@ if key == "kernels output":
     folder.mkdir(parents=True, exist_ok=True)
     if told != "nothing":
         (folder / "submission.csv").write_text("ImageId_ClassId,EncodedPixels\\n")
+    if (home / "training.session").is_file():
+        (folder / "training.session").write_bytes((home / "training.session").read_bytes())
 print(told)
 sys.exit(told.startswith("403") or told.startswith("404"))
 """
@@ -101,13 +104,14 @@ def run(root):
     return run
 
 
-def write_kernel(run, owner):
+def write_kernel(run, owner, what="predict"):
     home, place = run.output / "kernel", Place(owner, "steel", 9)
     shutil.rmtree(home, ignore_errors=True)
-    write_notebook("e", place, home / "notebook")
+    write_notebook("e", place, what, home / "notebook")
     (home / "dataset").mkdir()
-    write_json(home / "dataset" / "dataset-metadata.json", describe_dataset("e", place))
-    write_json(home / "dataset" / "manifest.json", {"kind": "a bundle"})
+    write_json(home / "dataset" / "dataset-metadata.json", describe_dataset("e", place, what))
+    write_json(home / "dataset" / "manifest.json", {"kind": "a bundle", "code": "0", "files": {}})
+    write_json(home / "dataset" / "settings.json", {"settings": {"dataset": "sample"}})
 
 
 def test_a_first_push_creates_the_dataset_waits_for_it_and_runs_the_notebook(client, run):
@@ -246,3 +250,46 @@ def test_what_takes_for_ever_ends(client, run, monkeypatch):
     monkeypatch.setitem(PATIENCE, "notebook", -1)
     with pytest.raises(KaggleError, match=r"notebook: still .*RUNNING.* look at it on kaggle\.com"):
         push(run)
+
+
+def leave_session(client, outcome):
+    with zipfile.ZipFile(client() / "training.session", "w") as archive:
+        archive.writestr("session.json", json.dumps({"experiment": "e", "session": 1, "outcome": outcome}))
+        archive.writestr("output/history.csv", "epoch,loss\n0,0.5\n")
+
+
+def test_a_training_that_was_stopped_goes_on_from_its_own_output_with_the_next_push(client, run, capsys):
+    write_kernel(run, "jane", "train")
+    home = run.output / "kernel"
+    leave_session(client, "stopped")
+    print_push(run)
+    assert "version 3: the time was over first: make push EXPERIMENT=e goes on" in capsys.readouterr().out
+    assert told(client)[1] == f"datasets create -p {home}/dataset -r zip"
+    assert (run.output / "history.csv").read_text() == "epoch,loss\n0,0.5\n"
+    (client() / "words.txt").unlink()
+    leave_session(client, "done")
+    print_push(run)
+    assert "version 3: its networks are in output/e" in capsys.readouterr().out
+    assert told(client) == [
+        f"kernels push -p {home}/notebook",
+        "kernels status jane/defectmill-e-train",
+        "kernels status jane/defectmill-e-train",
+        f"kernels output jane/defectmill-e-train -p {home}/output -o",
+    ]
+    kernel = json.loads((home / "notebook" / "kernel-metadata.json").read_text())
+    assert kernel["kernel_sources"] == ["jane/defectmill-e-train"]
+
+
+def test_a_training_is_nothing_to_submit(client, run):
+    write_kernel(run, "jane", "train")
+    leave_session(client, "done")
+    push(run)
+    with pytest.raises(ConfigError, match=r"pushed\.json: of a training, .*make kernel EXPERIMENT=e"):
+        submit(run, "steel")
+
+
+def test_a_training_that_left_nothing_counts_for_none(client, run):
+    write_kernel(run, "jane", "train")
+    with pytest.raises(KaggleError, match=r"left no training\.session"):
+        push(run)
+    assert not (run.output / "kernel" / "pushed.json").exists()

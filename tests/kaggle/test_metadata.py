@@ -53,7 +53,7 @@ def test_a_slug_is_small_letters_digits_and_single_dashes():
 
 
 def test_a_dataset_has_one_licence_and_the_id_that_its_title_makes():
-    assert describe_dataset("sample", PLACE) == {
+    assert describe_dataset("sample", PLACE, "predict") == {
         "title": "defectmill sample model",
         "id": "jane/defectmill-sample-model",
         "licenses": [{"name": "other"}],
@@ -61,7 +61,7 @@ def test_a_dataset_has_one_licence_and_the_id_that_its_title_makes():
 
 
 def test_a_kernel_has_a_t4_no_internet_and_names_what_it_reads():
-    assert describe_kernel("sample", PLACE, "predict.ipynb") == {
+    assert describe_kernel("sample", PLACE, "predict") == {
         "id": "jane/defectmill-sample-predict",
         "title": "defectmill sample predict",
         "code_file": "predict.ipynb",
@@ -76,7 +76,7 @@ def test_a_kernel_has_a_t4_no_internet_and_names_what_it_reads():
         "kernel_sources": [],
         "model_sources": [],
     }
-    assert describe_kernel("sample", Place("jane", "", 9), "x")["competition_sources"] == []
+    assert describe_kernel("sample", Place("jane", "", 9), "predict")["competition_sources"] == []
 
 
 @pytest.mark.parametrize("odd", ["Jane", "jane/x", "-jane", "a--b", "jane doe"])

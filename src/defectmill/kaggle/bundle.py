@@ -3,10 +3,8 @@
 A network travels as weights: its own file tells its layers in words of one version of Keras.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,18 @@ from pydantic import ValidationError
 
 from defectmill.config import ConfigError, Experiment
 from defectmill.dataset_info import DatasetInfo
-from defectmill.files import read_text, write_atomically
+from defectmill.files import check_name, read_text, write_atomically
 from defectmill.kaggle.metadata import Place, describe_dataset, describe_kernel, write_json
 from defectmill.kaggle.wheel import build_wheel
 from defectmill.prediction.postprocess import ClassThreshold
 from defectmill.prediction.thresholds import read_thresholds
 from defectmill.products.inputs import hash_file
-from defectmill.products.manifest import check_predictions, hash_code
+from defectmill.products.manifest import check_predictions, hash_code, read_note
 
 KIND = "defectmill bundle"
 MANIFEST, SETTINGS, THRESHOLDS = "manifest.json", "settings.json", "thresholds.json"
-DATASET, NOTEBOOK, CODE = "dataset", "notebook", "predict.ipynb"  # folders of output/x/kernel, and a file
+DATASET, NOTEBOOK = "dataset", "notebook"  # folders of output/x/kernel
+PREDICT, TRAIN = "predict", "train"  # what a notebook does: its name, here and in its address at Kaggle
 TOLD_ELSEWHERE = {"name", "about", "cost", "score", "variant", "network", "info"}
 PROBE = (96, 160)  # pixels of the picture by which a network is compared with what its weights rebuild
 
@@ -66,7 +65,7 @@ def write_kernel(run: Experiment, place: Place) -> Path:
     target = run.output / "kernel"
     with write_atomically(target) as part:
         write_bundle(run, place, part / DATASET)
-        write_notebook(run.name, place, part / NOTEBOOK)
+        write_notebook(run.name, place, PREDICT, part / NOTEBOOK)
     return target
 
 
@@ -79,19 +78,27 @@ def write_bundle(run: Experiment, place: Place, folder: Path) -> None:
     shutil.copyfile(run.output / THRESHOLDS, folder / THRESHOLDS)
     settings = {"experiment": run.name, "competition": place.competition, "networks": told}
     write_json(folder / SETTINGS, {**settings, "info": run.info.model_dump(mode="json")})
+    close_dataset(run.name, place, PREDICT, folder)
+
+
+def close_dataset(experiment: str, place: Place, what: str, folder: Path) -> None:
+    """Write the last files of a flat folder: the wheel, the manifest and dataset-metadata.json."""
     build_wheel(folder)
     sums = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
-    write_json(folder / MANIFEST, {"kind": KIND, "experiment": run.name, "code": hash_code(), "files": sums})
-    write_json(folder / "dataset-metadata.json", describe_dataset(run.name, place))
+    write_json(
+        folder / MANIFEST, {"kind": KIND, "experiment": experiment, "code": hash_code(), "files": sums}
+    )
+    write_json(folder / "dataset-metadata.json", describe_dataset(experiment, place, what))
 
 
-def write_notebook(experiment: str, place: Place, folder: Path) -> None:
+def write_notebook(experiment: str, place: Place, what: str, folder: Path) -> None:
     """Write the notebook that Kaggle runs, and kernel-metadata.json."""
     folder.mkdir(parents=True)
-    text = read_text(Path(__file__).with_name(CODE))
+    code = f"{what}.ipynb"
+    text = read_text(Path(__file__).with_name(code))
     text = text.replace("seconds = 32400", f"seconds = {round(place.hours * 3600)}")
-    (folder / CODE).write_text(text, encoding="utf-8")
-    write_json(folder / "kernel-metadata.json", describe_kernel(experiment, place, CODE))
+    (folder / code).write_text(text, encoding="utf-8")
+    write_json(folder / "kernel-metadata.json", describe_kernel(experiment, place, what))
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -101,11 +108,7 @@ def read_bundle(folder: Path) -> Bundle:
         ConfigError: a file is missing, or is not what was written; by its sum in the manifest.
     """
     try:
-        for name, then in json.loads(read_text(folder / MANIFEST))["files"].items():
-            if not (folder / name).is_file() or hash_file(folder / name) != then:
-                told = f"missing, or not the file that {MANIFEST} tells of"
-                raise ConfigError(f"{folder / name}: {told}: `make push` uploads it again")
-        told = json.loads(read_text(folder / SETTINGS))
+        told = read_settings(folder)
         info = DatasetInfo.model_validate(told["info"])
         networks = []
         for one in told["networks"]:
@@ -113,8 +116,20 @@ def read_bundle(folder: Path) -> Bundle:
             run = Experiment.model_validate({**one["settings"], **named})
             networks.append((run, folder / one["weights"]))
         return Bundle(folder, told["experiment"], told["competition"], info, tuple(networks))
-    except (KeyError, TypeError, AttributeError, JSONDecodeError, ValidationError) as error:
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
         raise ConfigError(f"{folder}: not a folder that `make kernel` wrote: {error}") from error
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read settings.json of a bundle, after all files were compared with their sums; see `read_bundle`."""
+    try:
+        for name, then in read_note(folder / MANIFEST)["files"].items():
+            if hash_file(folder / check_name(name, MANIFEST)) != then:
+                told = f"missing, or not the file that {MANIFEST} tells of"
+                raise ConfigError(f"{folder / name}: {told}: `make push` uploads it again")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder}: not a folder that `make kernel` wrote: {error}") from error
+    return read_note(folder / SETTINGS)
 
 
 def _write_weights(run: Experiment, folder: Path) -> list[dict[str, Any]]:

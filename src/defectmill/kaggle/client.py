@@ -3,7 +3,6 @@
 Source of the commands: kaggle-cli, docs/datasets.md, docs/kernels.md and docs/competitions.md.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -18,9 +17,11 @@ import pandas as pd
 from defectmill.config import ConfigError, Experiment
 from defectmill.datasets.download import check_token, find_client
 from defectmill.files import DefectmillError, read_text, write_atomically
-from defectmill.kaggle.bundle import DATASET, MANIFEST, NOTEBOOK
+from defectmill.kaggle.bundle import DATASET, MANIFEST, NOTEBOOK, TRAIN
 from defectmill.kaggle.metadata import NOBODY, write_json
+from defectmill.kaggle.sessions import DONE, SESSION, STOPPED, bring_back
 from defectmill.products.inputs import hash_file
+from defectmill.products.manifest import read_note
 
 PUSHED, OUTPUT = "pushed.json", "output"  # in output/<experiment>/kernel
 DESCRIPTIONS = (f"{DATASET}/dataset-metadata.json", f"{NOTEBOOK}/kernel-metadata.json")
@@ -35,8 +36,10 @@ class KaggleError(DefectmillError):
 def push(run: Experiment) -> dict[str, Any]:
     """Upload the dataset of `make kernel`, run the notebook there, wait, and bring back what it wrote.
 
+    Where it was the session of a training that was stopped, the next one goes on from its output.
+
     Returns:
-        What pushed.json tells: the notebook's id and version.
+        What pushed.json tells: the notebook's id and version; of a training also how the session ended.
     Raises:
         DefectmillError: no kernel folder, no token or client, no owner, or whatever Kaggle refuses.
     """
@@ -45,7 +48,12 @@ def push(run: Experiment) -> dict[str, Any]:
     check_token(next(iter(notebook["competition_sources"]), ""))
     if data["id"].startswith(f"{NOBODY}/"):
         data, notebook = _name_owner(home)
-    _upload(home / DATASET, data["id"], f"{run.name} {hash_file(home / DATASET / MANIFEST)[:12]}")
+    trains = notebook["code_file"] == f"{TRAIN}.ipynb"
+    if trains and read_note(home / PUSHED).get("outcome") == STOPPED:
+        with write_atomically(home / DESCRIPTIONS[1]) as part:
+            write_json(part, {**notebook, "kernel_sources": [notebook["id"]]})
+    else:
+        _upload(home / DATASET, data["id"], f"{run.name} {hash_file(home / DATASET / MANIFEST)[:12]}")
     said = _call("kernels", "push", "-p", str(home / NOTEBOOK))
     version = re.search(r"[Vv]ersion (\d+)", said)
     if not version or re.search(r"(?i)\berror\b|not valid", said):
@@ -55,11 +63,24 @@ def push(run: Experiment) -> dict[str, Any]:
     _wait("notebook", lambda: _ask_notebook(notebook["id"]), ("complete",))
     target = home / OUTPUT
     _call("kernels", "output", notebook["id"], "-p", str(target), "-o")
-    if not (target / "submission.csv").is_file():
-        raise KaggleError(f"{target}: the notebook left no submission.csv; its log is there")
+    if not (target / (wanted := SESSION if trains else "submission.csv")).is_file():
+        raise KaggleError(f"{target}: the notebook left no {wanted}; its log is there")
+    if trains:
+        pushed["outcome"] = bring_back(run, target / SESSION)["outcome"]
     with write_atomically(home / PUSHED) as part:
         write_json(part, pushed)
     return pushed
+
+
+def print_push(run: Experiment) -> None:
+    """Push, and print what comes next."""
+    pushed = push(run)
+    todo = {
+        None: "make submit submits it",
+        DONE: f"its networks are in output/{run.name}, for the next make EXPERIMENT={run.name}",
+        STOPPED: f"the time was over first: make push EXPERIMENT={run.name} goes on with the training",
+    }
+    print(f"  {pushed['kernel']} ran, version {pushed['version']}: {todo[pushed.get('outcome')]}")
 
 
 def submit(run: Experiment, competition: str) -> dict[str, float]:
@@ -77,7 +98,10 @@ def submit(run: Experiment, competition: str) -> dict[str, float]:
     check_token(competition)
     pushed = run.output / "kernel" / PUSHED
     if pushed.is_file():
-        told = _read(pushed)
+        told = read_note(pushed)
+        if "outcome" in told:
+            todo = f"`make kernel EXPERIMENT={run.name}` and `make push` first"
+            raise ConfigError(f"{pushed}: of a training, which gives no submission: {todo}")
         kernel, version = told["kernel"], str(told["version"])
         what, message = f"version {version} of {kernel}", f"{run.name}, version {version}"
         words = ["-f", "submission.csv", "-k", kernel, "-v", version]
@@ -150,15 +174,8 @@ def _name_owner(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _read_descriptions(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    data, notebook = (_read(home / name) for name in DESCRIPTIONS)
+    data, notebook = (read_note(home / name) for name in DESCRIPTIONS)
     return data, notebook
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(read_text(path))
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error}): `make kernel` writes it anew") from error
 
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:

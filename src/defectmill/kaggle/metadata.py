@@ -17,6 +17,7 @@ from defectmill.files import read_text
 
 LONGEST, SHORTEST = 50, 6  # letters of a title, and of its name in the address
 MACHINE = "NvidiaTeslaT4"  # else Kaggle takes a P100, which it takes away
+READS = {"predict": "model", "train": "training"}  # what a notebook reads: the last word of a title
 NOBODY = "your-name"  # as long as nobody said whose it is
 _SLUG = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -64,26 +65,26 @@ def slug_of(title: str) -> str:
     return re.sub("[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def describe_dataset(experiment: str, place: Place) -> dict[str, Any]:
-    """Make dataset-metadata.json: title, id and exactly one licence."""
-    title = make_title(experiment, "model")
+def describe_dataset(experiment: str, place: Place, what: str) -> dict[str, Any]:
+    """Make dataset-metadata.json, of what a notebook reads: title, id and exactly one licence."""
+    title = make_title(experiment, READS[what])
     return {"title": title, "id": f"{place.owner}/{slug_of(title)}", "licenses": [{"name": "other"}]}
 
 
-def describe_kernel(experiment: str, place: Place, code: str) -> dict[str, Any]:
-    """Make kernel-metadata.json of the notebook that predicts; its title's name is its id."""
-    title = make_title(experiment, "predict")
+def describe_kernel(experiment: str, place: Place, what: str) -> dict[str, Any]:
+    """Make kernel-metadata.json of the notebook `what`, predict or train; its title's name is its id."""
+    title = make_title(experiment, what)
     return {
         "id": f"{place.owner}/{slug_of(title)}",
         "title": title,
-        "code_file": code,
+        "code_file": f"{what}.ipynb",
         "language": "python",
         "kernel_type": "notebook",
         "is_private": True,
         "enable_gpu": True,
         "enable_internet": False,  # the client's own default is true, and no code competition takes that
         "machine_shape": MACHINE,
-        "dataset_sources": [describe_dataset(experiment, place)["id"]],
+        "dataset_sources": [describe_dataset(experiment, place, what)["id"]],
         "competition_sources": [place.competition] if place.competition else [],
         "kernel_sources": [],
         "model_sources": [],

@@ -1,9 +1,11 @@
-"""The package as a wheel, of this checkout."""
+"""The package as a wheel, of this checkout; and other packages, as they are installed here."""
 
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,3 +45,23 @@ def build_wheel(folder: Path) -> Path:
         last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
         raise DefectmillError(f"{sys.executable}: setuptools builds no wheel: {last}; `make env` installs it")
     return folder / done.stdout.split()[-1]
+
+
+def repack_installed(name: str, folder: Path) -> Path:
+    """Make a wheel in `folder` of a pure Python package that is installed here, and give its path.
+
+    DefectmillError: it is not installed.
+    """
+    try:
+        package = distribution(name)
+    except PackageNotFoundError as error:
+        raise DefectmillError(f"{name} is not installed: make env installs it") from error
+    target = folder / f"{name.replace('-', '_')}-{package.version}-py3-none-any.whl"
+    paths = [path for path in package.files or () if path.suffix != ".pyc" and ".." not in path.parts]
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in paths:
+            if path.name != "RECORD":
+                archive.write(path.locate(), str(path))
+            else:
+                archive.writestr(str(path), "".join(f"{one},,\n" for one in paths))
+    return target
