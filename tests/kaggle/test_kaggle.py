@@ -36,7 +36,7 @@ dataset: sample
 labels: {n_folds: 2}
 data: {shape: [64, 96]}
 model: {name: unet, widths: [8, 16, 16], up_widths: [16, 8]}
-training: {epochs: 8, steps: 150, batch_size: 8, keep: last, schedule: {name: cosine}, save_every: 1}
+training: {epochs: 6, steps: 50, batch_size: 8, keep: last, schedule: {name: cosine}, save_every: 1}
 """
 # In a network namespace of its own, which has nothing but itself.
 NO_NETWORK = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]

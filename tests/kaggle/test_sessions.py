@@ -169,7 +169,7 @@ def python(tmp_path, monkeypatch):
     def do(**steps: str) -> list[str]:
         path = tmp_path / "python"
         words = "\n".join(f"  *{step}*) {action};;" for step, action in steps.items())
-        path.write_text(f'#!/bin/sh\necho "$DEFECTMILL_HOME: $*"\ncase "$*" in\n{words}\nesac\n')
+        path.write_text(f'#!/bin/sh\necho "$DEFECTMILL_HOME $MAKELEVEL: $*"\ncase "$*" in\n{words}\nesac\n')
         path.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(path))
         return []
@@ -181,7 +181,7 @@ def test_the_steps_run_one_after_the_other_in_the_project(python, tmp_path, caps
     python()
     assert sessions.train_until("e", tmp_path, time.time() + 60) == "done"
     steps = ("notebook 01_eda e", "notebook 02_labels e", "train e")
-    assert capsys.readouterr().out == "".join(f"{tmp_path}: -m defectmill {step}\n" for step in steps)
+    assert capsys.readouterr().out == "".join(f"{tmp_path} 1: -m defectmill {step}\n" for step in steps)
 
 
 def test_a_step_that_fails_ends_the_session_and_what_there_is_is_kept(python, tmp_path):

@@ -240,7 +240,9 @@ def _place(source: Path, target: Path) -> None:
 
 def _run_step(command: Sequence[str], home: Path, until: float) -> int:
     """Run a command in a project, show what it prints, and give its exit status."""
-    environment, pipe = {**os.environ, "DEFECTMILL_HOME": str(home)}, subprocess.PIPE
+    # Run as by make, it ends where this process does.
+    environment = {**os.environ, "DEFECTMILL_HOME": str(home), "MAKELEVEL": "1"}
+    pipe = subprocess.PIPE
     with subprocess.Popen(
         command, cwd=home, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
