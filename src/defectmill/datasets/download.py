@@ -16,7 +16,7 @@ BOMB, TIMES = 2e9, 200  # bytes, and times the zip's own size, beyond which it i
 # A token of today, what `kaggle auth login` leaves, and the legacy key.
 TOKENS = ("access_token", "credentials.json", "kaggle.json")
 STEPS = """\
-To download from Kaggle:
+To reach Kaggle from here:
   1. make an account at https://www.kaggle.com
   2. accept the rules at https://www.kaggle.com/competitions/{slug}/rules
   3. {python} -m pip install kaggle
