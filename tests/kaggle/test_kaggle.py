@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from datetime import datetime
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -188,7 +188,8 @@ def time_of_training(session: Path) -> list[float]:
         cells = json.loads(archive.read("output/notebooks/03_train.ipynb"))["cells"]
     (cell,) = (cell for cell in cells if "".join(cell["source"]).startswith("model.fit("))
     told = cell["metadata"]["papermill"]
-    return [datetime.fromisoformat(told[f"{end}_time"] + "Z").timestamp() for end in ("start", "end")]
+    times = (datetime.fromisoformat(told[f"{end}_time"]) for end in ("start", "end"))
+    return [moment.replace(tzinfo=UTC).timestamp() for moment in times]
 
 
 def test_a_training_that_time_stopped_goes_on_in_the_next_session_to_the_same_network(
