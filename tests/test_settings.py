@@ -78,7 +78,7 @@ from defectmill.settings import (
         ),
         (
             {"model": {"name": "backbone_unet", "backbone": "EfficientNetB0", "weights": "own.h5"}},
-            "setting 'model': EfficientNetB0 lacks a rescaling with weights of a file; take EfficientNetV2B0",
+            "setting 'model': EfficientNetB0 lacks a rescaling with own weights; take EfficientNetV2B0",
         ),
     ],
 )

@@ -20,6 +20,7 @@ from defectmill.settings import (
     DataSettings,
     FlexunetSettings,
     LabelSettings,
+    LineSettings,
     Model,
     ModelSettings,
     PredictSettings,
@@ -51,8 +52,6 @@ CHOICES: dict[str, tuple[str, dict[str, type[Settings]]]] = {
         ("training.schedule", "name", ScheduleSettings),
     )
 }
-
-
 LARGEST_STEP = 2**28  # pixels of a batch: its features alone take more than 50 GB
 UNNAMED = ("[key]", "constrained-", "literal[")  # what pydantic adds to the place of an error
 
@@ -75,6 +74,7 @@ class Experiment(Settings):
     model: Model = UnetSettings()
     training: TrainingSettings = TrainingSettings()
     predict: PredictSettings = PredictSettings()
+    line: Annotated[LineSettings, Field(exclude=True)] = LineSettings()  # no product comes from it
     members: tuple[str, ...] = ()  # of an ensemble, which averages their probabilities and trains nothing
     variant: str = ""  # make ablation gives the name of the arm that runs: it writes into a folder of its own
     network: str = ""  # make train gives the name of the network to train, where there are several

@@ -1,6 +1,5 @@
 """Sections of an experiment's settings, types, defaults; a class for each network, data mode and schedule."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -128,8 +127,6 @@ class UnetSettings(_Model):
 class EncoderModel(_Model):
     """What networks on a classifier's encoder have."""
 
-    name: str
-    # Channels of the decoder levels.
     up_widths: Annotated[tuple[Width, ...], Field(min_length=4, max_length=5)] = (96, 64, 40, 24, 16)
     summed_logits: bool = False  # every decoder level has logits, which are summed
     image_head: bool = False  # a class's probabilities are multiplied by that of its being in the image
@@ -160,11 +157,8 @@ class BackboneUnetSettings(EncoderModel):
     def _weights_fit(self) -> "BackboneUnetSettings":
         if self.weights == "imagenet":
             raise ValueError("weights=imagenet would be a download; set it to a file, or to none")
-        # Keras builds one of its rescalings with weights="imagenet" only.
         if self.weights != "none" and self.backbone.startswith("EfficientNetB"):
-            raise ValueError(
-                f"{self.backbone} lacks a rescaling with weights of a file; take EfficientNetV2B0"
-            )
+            raise ValueError(f"{self.backbone} lacks a rescaling with own weights; take EfficientNetV2B0")
         return self
 
 
@@ -249,8 +243,7 @@ class TrainingSettings(Settings):
     tensorboard: bool = False  # logs beside the network, in tensorboard/; needs that package
     early_stop: Positive = 10  # epochs without a better one
     save_every: NotNegative = 30  # seconds between states that a training, if stopped, goes on from
-    # Epochs of one more network, which `make infer` uses: it learns from every label, those of the test part
-    # among them where they are at hand, so no score is claimed for it. 0: none.
+    # Epochs of one more network, of every label there is, that `make infer` uses; no score is claimed for it
     last_fit: NotNegative = 0
     warm_start: bool = False  # the last fit goes on from the weights of the first fold's network
 
@@ -264,7 +257,7 @@ class TrainingSettings(Settings):
             raise ValueError("last_fit has no validation, which schedule.name=reduce needs: choose cosine")
         return self
 
-    def kept_epoch(self, history: Mapping[str, Any]) -> int:
+    def kept_epoch(self, history: Any) -> int:
         """Which epoch's model is kept, from 0, by the columns of history.csv."""
         dice = np.asarray(history.get("val_foreground_dice", np.nan), float)
         validated = self.keep == "best" and np.isfinite(dice).any()
@@ -293,8 +286,15 @@ class PredictSettings(Settings):
     expected_dice: tuple[ShareAbove0, ...] = (0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # tried, `ClassThreshold`
     minimum_areas: Grid = (0, 0.02, 0.05, 0.1, 0.2, 0.4)  # tried, in shares of its median mask
     calibrate: bool = True  # `thresholds` are of probabilities that agree with how often they are right
-    # What a threshold is to gain: the competition's score, the micro Dice, or both.
-    objective: Literal["both", "score", "dice"] = "both"
+    objective: Literal["both", "score", "dice"] = "both"  # is to gain: competition's score, micro Dice, both
     image_recall: Share = 0.0  # of the images with a class so many must be hit, whatever else that costs
     fill_holes: bool = False  # of the masks
     tiles: TileSettings | None = None  # None: an image is predicted whole
+
+
+class LineSettings(Settings):
+    """What `make infer` counts, see `prediction.line`; ok_ng: {class: {size: so large, and it is NG}}."""
+
+    roi: str = ""  # region of interest: a picture, or polygons in a .json; a relative path is the project's
+    mm_per_pixel: Annotated[float, Field(gt=0)] | None = None
+    ok_ng: dict[str, dict[Literal["area", "area_mm2", "length_mm", "width_mm"], Weight]] = {}

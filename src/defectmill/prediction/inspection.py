@@ -19,6 +19,7 @@ from defectmill import files
 from defectmill.config import ConfigError, Experiment
 from defectmill.dataset_info import DatasetInfo
 from defectmill.files import SUFFIXES, is_text, name_masks, show_text
+from defectmill.prediction import line
 from defectmill.products.manifest import check_predictions
 
 PRODUCTS = ("masks", "overlays", "runs.csv", "defects.csv", "pictures.csv", "index.html")
@@ -107,12 +108,13 @@ def require_pictures(folder: Path, target: Path | None = None) -> Listing:
 
 
 def check_model(run: Experiment) -> None:
-    """Raise ConfigError where a network or the thresholds are missing or do not fit, with what to do."""
+    """Raise ConfigError where a network, thresholds or a region are missing or do not fit, and what to do."""
     for part in run.load_parts():
         for network in part.infer_networks:
             part.require(part.network_folder(network) / "model.keras", "train")
     run.require(run.output / "thresholds.json", "predict")
     check_predictions(run)
+    line.check_line(run)
 
 
 def check_target(out: Path, source: Path | None = None) -> Path:
@@ -229,11 +231,14 @@ def write_inspection(target: Path) -> Iterator[Path]:
     (target / FORMER[-1]).unlink(missing_ok=True)
 
 
-def list_defects(image_id: str, masks: np.ndarray, probs: np.ndarray, info: DatasetInfo) -> pd.DataFrame:
+def list_defects(
+    image_id: str, masks: np.ndarray, probs: np.ndarray, info: DatasetInfo, mm: float | None = None
+) -> pd.DataFrame:
     """List the defects of one image: the connected components (8 neighbours) of each class's mask.
 
     Args:
         masks, probs: (H, W, C), uint8 in {0, 1} and float in [0, 1]; DefectmillError where they do not fit.
+        mm: millimetres a pixel; where it is given, `line.SIZES` come last.
     Returns:
         By class, the largest first: ImageId, ClassId, class (its name), area in pixels, bounding box (top,
         left, height, width) and centroid (row, column), from 0, and the mean probability of the pixels.
@@ -250,8 +255,9 @@ def list_defects(image_id: str, masks: np.ndarray, probs: np.ndarray, info: Data
         sums = np.bincount(components.ravel(), probs[:, :, channel].ravel(), n)
         found["mean_probability"] = sums / found["area"]
         found = found.assign(ImageId=image_id, ClassId=kind.id, **{"class": kind.name})
-        tables.append(found[1:].sort_values("area", ascending=False, kind="stable"))
-    return pd.concat(tables, ignore_index=True)[COLUMNS]
+        found = found[1:].sort_values("area", ascending=False, kind="stable")
+        tables.append(line.add_sizes(found, components, mm) if mm else found)
+    return pd.concat(tables, ignore_index=True)[[*COLUMNS, *(line.SIZES if mm else ())]]
 
 
 def summarize_defects(defects: pd.DataFrame) -> pd.DataFrame:

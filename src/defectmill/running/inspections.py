@@ -22,7 +22,7 @@ from defectmill.dataset_info import DatasetInfo
 from defectmill.files import is_text
 from defectmill.images import ImageError, colours_from_masks, overlay, read_image, write_image
 from defectmill.labels import draw_runs, masks_to_labels, runs_by_image, write_labels
-from defectmill.prediction import inspection
+from defectmill.prediction import inspection, line
 from defectmill.prediction.postprocess import ClassThreshold, Maps, make_masks
 from defectmill.prediction.thresholds import read_thresholds
 from defectmill.prediction.tiles import shown_shape
@@ -71,6 +71,8 @@ class Inspection:
         )
         told = f"{_count(ok + found + unread, 'picture')}: {ok} OK, {found} with defects"
         told += f", {unread} unreadable" * bool(unread)
+        if "ok_ng" in self.pictures:
+            told += f"; {int((self.pictures['ok_ng'] == 'NG').sum())} NG"
         return told + f"; {_count(skipped, 'file')} skipped" * bool(skipped)
 
     def report(self) -> str:
@@ -154,8 +156,9 @@ def collect(
         except ImageError as error:
             listing.unreadable[image_id] = str(error)
             continue
+        probs = line.restrict(probs, run.line)
         masks = make_masks(probs, thresholds, info.exclusive)
-        found = inspection.list_defects(image_id, masks, probs, info)
+        found = inspection.list_defects(image_id, masks, probs, info, run.line.mm_per_pixel)
         rows.append(inspection.describe_picture(image_id, masks, probs, found))
         tables.append(masks_to_labels([(image_id, masks)]))
         defects += found.to_dict("records")
@@ -165,9 +168,10 @@ def collect(
             rows[-1]["unlike_training"] = drift.describe_differences(differences[-1], training)
     missing = "whether the pictures are like those of the training is not known: "
     missing += f"training_statistics.json is missing, `make predict EXPERIMENT={run.name}` writes it"
+    sizes = line.SIZES if run.line.mm_per_pixel else ()
     return Inspection(
-        pictures=inspection.make_picture_table(rows, listing),
-        defects=pd.DataFrame(defects, columns=inspection.COLUMNS),
+        pictures=line.judge(inspection.make_picture_table(rows, listing), defects, run.line),
+        defects=pd.DataFrame(defects, columns=[*inspection.COLUMNS, *sizes]),
         labels=pd.concat(tables, ignore_index=True),
         info=info,
         hint=drift.describe_folder(differences, training) if training else missing,
