@@ -15,6 +15,9 @@ A ?=
 B ?=
 OUT ?=
 FORMAT ?=
+PRECISION ?=
+ROI ?=
+MM_PER_PIXEL ?=
 MLFLOW ?=
 BUDGET ?= 30min
 AGREEMENT ?= 0.8
@@ -38,7 +41,7 @@ $(foreach n,$(value EXPERIMENTS),$(if $(call wrong,$n,1),$(call refuse,EXPERIMEN
 override EXPERIMENT := $(strip $(value EXPERIMENT))
 # All other values reach Python by the environment: no shell reads them.
 $(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT SECONDS FRESH \
-  OWNER COMPETITION HOURS,\
+  OWNER COMPETITION HOURS PRECISION ROI MM_PER_PIXEL,\
   $(eval export DEFECTMILL_$v = $$(value $v)))
 
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)
@@ -76,7 +79,7 @@ MAKEFLAGS += --no-print-directory
 # Steps of one experiment exclude each other, see `files.hold`.
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report infer convert kernel kernel-train push submit test test-all test-kaggle fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer export golden convert kernel kernel-train push submit test test-all test-kaggle fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -192,9 +195,18 @@ ensemble: $(VENV)/.installed
 	@exec $(MAKE) EXPERIMENT="$(NAME)"
 
 ## infer: the defects in IMAGES=<folder>: OUT=<folder> gets masks, tables and index.html; FORMAT=coco,yolo adds those
+# ROI=<picture or .json> and MM_PER_PIXEL=<number> count for infer and export alike.
 # Nothing is trained for it; the settings are those that the model was last made with.
 infer: $(VENV)/.installed
 	@$(RUN) infer $(EXPERIMENT)
+
+## export: networks of EXPERIMENT as FORMAT=onnx|openvino|litert (or several), PRECISION=float|int8, in OUT=<folder>
+export: $(VENV)/.installed
+	@$(RUN) export $(EXPERIMENT)
+
+## golden: the golden pictures of the exports of EXPERIMENT, or of OUT=<folder>, again; fails where masks drift
+golden: $(VENV)/.installed
+	@$(RUN) golden $(EXPERIMENT)
 
 ## convert: labels of NAME=<dataset or experiment> as FORMAT=coco|yolo|labelme|masks|csv (or several) in OUT=<folder>
 convert: $(VENV)/.installed

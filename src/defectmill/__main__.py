@@ -19,10 +19,12 @@ from defectmill.products.why import print_why
 from defectmill.running.notebooks import divert_stderr, stop_kernels_with_this_process, tell_products
 from defectmill.running.stages import (
     clean,
+    export,
     infer,
     parse_overrides,
     run_ablation,
     run_step,
+    tell_line,
     train,
     write_stage_settings,
 )
@@ -40,16 +42,19 @@ BUDGET: Argument = ("--budget", {"default": "30min", "help": "such as 45min or 1
 FROM = "a relative one begins at the current folder, which for make is the project's"
 PICTURES: Argument = ("--images", {"default": "", "help": f"a folder; those in it are read too; {FROM}"})
 OUT: Argument = ("--out", {"default": "", "help": f"a folder; {FROM}"})
+PRECISION: Argument = ("--precision", {"default": "", "help": "float,int8: one or both"})
+ROI: Argument = ("--roi", {"default": "", "help": f"a picture, or polygons in a .json; {FROM}"})
+MM: Argument = ("--mm-per-pixel", {"default": "", "help": "millimetres"})
 FORMAT: Argument = ("--format", {"default": "", "help": "coco,yolo,labelme,masks,csv: one or more"})
 OWNER: Argument = ("--owner", {"default": "", "help": "your name at Kaggle"})
 COMPETITION: Argument = ("--competition", {"default": "", "help": "its name in its address at Kaggle"})
 HOURS: Argument = ("--hours", {"default": "", "help": "that a run may take there: 9, a training 12"})
 NAMED = "of input/, or an experiment, whose dataset is meant"
 # Of these one at a time for an experiment or dataset; while the others read a dataset nobody makes it anew.
-READS = ("notebook", "train", "ablation", "pseudo", "plan", "rates")
+READS = ("notebook", "train", "ablation", "pseudo", "plan", "rates", "export")
 HOLDS: tuple[str, ...] = (*READS, "input", "new", "settings", "augment", "clean")
 HOLDS += ("kernel", "kernel-train", "push", "submit")
-GIVEN = {"members": "EXPERIMENTS"}  # arguments that make calls otherwise
+GIVEN = {"members": "EXPERIMENTS", "--mm-per-pixel": "MM_PER_PIXEL"}  # arguments that make calls otherwise
 NAMED_BY_MAKE = ("experiment", "dataset", "--sources")  # on the command line, always
 COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "input": ("make input/<dataset>", [("dataset", {}), ("--raw", {"default": ""})]),
@@ -60,7 +65,12 @@ COMMANDS: dict[str, tuple[str, list[Argument]]] = {
     "why": ("what make would do again, and why", [EXPERIMENT, OVERRIDES, SOURCES]),
     "ablation": ("what each setting is worth", [EXPERIMENT, OVERRIDES, FRESH]),
     "ensemble": ("an experiment that averages others", [("members", {}), ("--name", {"default": ""})]),
-    "infer": ("find the defects in a folder of images", [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT]),
+    "infer": (
+        "find the defects in a folder of images",
+        [EXPERIMENT, OVERRIDES, PICTURES, OUT, FORMAT, ROI, MM],
+    ),
+    "export": ("networks for other runtimes", [EXPERIMENT, OVERRIDES, FORMAT, PRECISION, OUT, ROI, MM]),
+    "golden": ("the golden pictures of exports again", [EXPERIMENT, OUT]),
     "kernel": ("what Kaggle runs to predict", [EXPERIMENT, OVERRIDES, OWNER, COMPETITION, HOURS]),
     "kernel-train": ("what Kaggle runs to train", [EXPERIMENT, OVERRIDES, OWNER, COMPETITION, HOURS]),
     "push": ("run it there", [EXPERIMENT]),
@@ -148,7 +158,8 @@ def _run(given: argparse.Namespace, run: Any) -> None:
 
             tell_products([write_ensemble(given.members.split(), given.name)])
         case "infer":
-            infer(run, parse_overrides(given.set), (given.images, given.out), given.format)
+            line = tell_line(given.roi, given.mm_per_pixel)
+            infer(run, parse_overrides(given.set), (given.images, given.out), given.format, line)
         case "kernel":
             from defectmill.kaggle.bundle import write_kernel
             from defectmill.kaggle.metadata import check_place
@@ -173,6 +184,13 @@ def _run(given: argparse.Namespace, run: Any) -> None:
             run = load_experiment(given.experiment)
             scores = submit(run, given.competition or run.info.slug)
             print("  " + (", ".join(f"{name} {value:g}" for name, value in scores.items()) or "no score yet"))
+        case "export":
+            tell_products(export(run, parse_overrides(given.set), given))
+        case "golden":
+            from defectmill.export.bundle import check_golden
+
+            own = load_experiment(given.experiment).output / "export"
+            check_golden([Path(given.out)] if given.out else sorted(own.glob("*/")))
         case "convert":
             from defectmill.running.convert import convert
 

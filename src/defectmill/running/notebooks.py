@@ -20,7 +20,7 @@ from defectmill.config import Experiment
 from defectmill.products import provenance
 
 # Folders of output/<experiment> that hold no product of a notebook.
-ASIDE = ("ablation", "notebooks", "runs", "settings")
+ASIDE = ("ablation", "export", "notebooks", "runs", "settings")
 
 # Errors of a cell: disk full, drive gone, memory exhausted.
 MACHINE = ("OSError", "PermissionError", "MemoryError", "_ArrayMemoryError", "ResourceExhaustedError")

@@ -1,0 +1,1 @@
+"""Networks for other runtimes: a folder that finds defects without TensorFlow, Keras and this package."""
