@@ -367,7 +367,10 @@ def test_a_blank_beside_a_name_is_not_part_of_it():
 NASTY = "a\"b' $HOME `touch pwned` $(touch pwned);\\ & (x)"
 
 
-@pytest.mark.parametrize("value", ["IMAGES", "OUT", "RAW", "SET", "FORMAT", "CONFIG", "A", "BUDGET", "OWNER"])
+GIVEN = ["IMAGES", "OUT", "RAW", "SET", "FORMAT", "CONFIG", "A", "BUDGET", "OWNER", "ROI"]
+
+
+@pytest.mark.parametrize("value", GIVEN)
 def test_no_shell_reads_what_make_is_given(tmp_path, value):
     """The value reaches the command's environment to the letter, and no word of a recipe."""
     show = f'import os; print(os.environ["DEFECTMILL_{value}"])'

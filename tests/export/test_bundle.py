@@ -277,13 +277,24 @@ def test_golden_pictures_are_checked_and_drift_is_told(root, capsys):
     folder = make_bundle(root, run)
     write_drawn_golden(folder, run)
     bundle.check_golden([folder])
-    assert capsys.readouterr().out == f"{folder}: 1 golden pictures are as they were\n"
+    assert capsys.readouterr().out == f"{folder}: the golden pictures are as they were\n"
     settings = json.loads((folder / "settings.json").read_text())
     settings["classes"][0]["minimum_area"] = 56
     (folder / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(DefectmillError) as raised:
         bundle.check_golden([folder])
     assert str(raised.value) == f"{folder}: a.png, bar 1: 55 pixels differ, 3 may"
+
+
+def test_a_runtime_that_is_not_there_is_one_line_that_says_what_to_do(root):
+    write_dark_finder(root)
+    run = load_experiment("fake")
+    folder = make_bundle(root, run)
+    write_drawn_golden(folder, run)
+    (folder / "runtime.py").write_text("import no_such_runtime\n")
+    with pytest.raises(DefectmillError, match=r"No module named 'no_such_runtime'.*pip install -r") as raised:
+        bundle.check_golden([folder])
+    assert "\n" not in str(raised.value)
 
 
 def test_what_differed_when_it_was_exported_is_no_drift(root):

@@ -219,7 +219,7 @@ def print_table(rows: Sequence[tuple[str, float, float]], found: dict[str, Any],
         text = f"{name:14} {one:6.0f} ms {rows[0][1] / one:5.2f} {every:5.0f} ms {rows[0][2] / every:5.2f}"
         if name in found:
             mine = found[name]
-            loss = "" if mine.dice_loss is None else f"{-mine.dice_loss:+.4f}"
+            loss = "" if mine.dice_loss is None else f"{round(-mine.dice_loss, 4) + 0:+.4f}"
             equal = f"{mine.equal_masks}/{mine.pictures}"
             text += f" {mine.largest_difference:8.1e} {equal:>8} {100 * mine.share:7.3f} % {loss}"
         print(f"{text}{'  best' * (name == best)}", flush=True)

@@ -8,6 +8,7 @@ picture. `export/templates` does that, and all that comes after a mean over flip
 import logging
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,9 +85,14 @@ def write_network(model: keras.Model, path: Path, samples: Sequence[np.ndarray] 
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it reports every import
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    plain = strip_model(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converters look for what NumPy no longer has
+        _write(strip_model(model), path, samples)
+
+
+def _write(plain: keras.Model, path: Path, samples: Sequence[np.ndarray]) -> None:
     how: dict[str, Any] = {"verbose": False}
-    shape = (1, None, None, model.input_shape[-1])
+    shape = (1, None, None, plain.input_shape[-1])
     how["input_signature"] = [keras.InputSpec(shape=shape, dtype="float32", name="image")]
     match path.suffix:
         case ".tflite" if samples:

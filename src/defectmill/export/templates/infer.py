@@ -130,5 +130,7 @@ if __name__ == "__main__":
             inspect(sys.argv[1], Path(sys.argv[2])) and "error: pictures.csv tells what could not be read"
         )
     elif len(sys.argv) == 1:
-        sys.exit("\n".join(check_golden()) or None)
+        drifted = check_golden()
+        print("\n".join(drifted) or "the golden pictures are as they were")
+        sys.exit(bool(drifted))
     sys.exit(__doc__)
