@@ -185,7 +185,8 @@ def tell(
     kinds: dict[str, tuple[str, str]],
 ) -> None:
     """Time all, write parity.json and README.md into each folder, and print the table."""
-    latency = parity.time_all(work.run, folders, work.images, work.golden[: parity.TIMED])
+    timed = [work.images / name for name in work.golden[: parity.TIMED]]
+    latency = parity.time_all(work.run, folders, timed)
     best = parity.choose_best(latency["all"], found)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     rows = [(name, latency["one"][name], latency["all"][name]) for name in latency["all"]]

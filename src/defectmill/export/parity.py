@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from defectmill import files
 from defectmill.config import Experiment
 from defectmill.export.bundle import load_code
 from defectmill.images import read_image
@@ -84,9 +85,7 @@ def choose_best(latency: Mapping[str, float], found: Mapping[str, Comparison]) -
     return min([KERAS, *near], key=lambda name: latency[name])
 
 
-def time_all(
-    run: Experiment, folders: Mapping[str, Path], images: Path, names: Sequence[str]
-) -> dict[str, Any]:
+def time_all(run: Experiment, folders: Mapping[str, Path], pictures: Sequence[Path]) -> dict[str, Any]:
     """Time Keras and exports from file to list of defects, in one process for each number of threads.
 
     Returns:
@@ -104,7 +103,7 @@ def time_all(
             }
         try:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                found[told] = pool.submit(_time, run, dict(folders), images, list(names), threads).result()
+                found[told] = pool.submit(_time, files.ROOT, run, dict(folders), pictures, threads).result()
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -112,18 +111,19 @@ def time_all(
 
 
 def _time(
-    run: Experiment, folders: Mapping[str, Path], images: Path, names: Sequence[str], threads: int
+    root: Path, run: Experiment, folders: Mapping[str, Path], pictures: Sequence[Path], threads: int
 ) -> dict[str, float]:
+    files.ROOT = root
     networks, thresholds = load_networks(run, "infer"), read_thresholds(run.output / "thresholds.json")
     ours = partial(find_by_keras, run, networks, thresholds)
     finders: dict[str, Callable] = {KERAS: ours}
     finders |= {name: load_code(folder).Finder(folder, threads) for name, folder in folders.items()}
-    least = {name: np.full(len(names), np.inf) for name in finders}
+    least = {name: np.full(len(pictures), np.inf) for name in finders}
     for turn in range(ROUNDS + 1):  # the first warms up
-        for place, image in enumerate(names):
+        for place, picture in enumerate(pictures):
             for name, find in finders.items():
                 start = time.perf_counter()
-                find(images / image)
+                find(picture)
                 if turn:
                     least[name][place] = min(least[name][place], time.perf_counter() - start)
     return {name: float(1000 * times.mean()) for name, times in least.items()}
