@@ -26,6 +26,7 @@ COMPETITION ?=
 HOURS ?=
 RUNS ?=
 SECONDS ?= 60
+ONLY ?=
 VENV ?= .venv
 KAGGLE_VENV ?= .venv-kaggle
 PYTHON ?= python3
@@ -41,7 +42,7 @@ $(foreach n,$(value EXPERIMENTS),$(if $(call wrong,$n,1),$(call refuse,EXPERIMEN
 override EXPERIMENT := $(strip $(value EXPERIMENT))
 # All other values reach Python by the environment: no shell reads them.
 $(foreach v,SET RAW CONFIG TRANSFORMS IMAGES EXPERIMENTS NAME A B OUT FORMAT MLFLOW BUDGET AGREEMENT SECONDS FRESH \
-  OWNER COMPETITION HOURS PRECISION ROI MM_PER_PIXEL,\
+  OWNER ONLY COMPETITION HOURS PRECISION ROI MM_PER_PIXEL,\
   $(eval export DEFECTMILL_$v = $$(value $v)))
 
 YML := $(wildcard notebooks/experiments/$(EXPERIMENT).yml)
@@ -79,7 +80,7 @@ MAKEFLAGS += --no-print-directory
 # Steps of one experiment exclude each other, see `files.hold`.
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report infer export golden convert kernel kernel-train push submit test test-all test-kaggle fuzz lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer export golden convert kernel kernel-train push submit test test-all test-kaggle fuzz bench lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -272,6 +273,10 @@ fuzz: $(VENV)/.installed
 ## test-kaggle: the tests in an environment of Kaggle's versions, KAGGLE_VENV (default: .venv-kaggle)
 test-kaggle: $(KAGGLE_VENV)/.installed
 	@"$(KAGGLE_VENV)/bin/python" -m pytest -m "not slow"
+
+## bench: how fast the parts are beside what is usual, as ratios: a table, output/bench.json; ONLY=rle measures one
+bench: $(VENV)/.installed
+	@PYTHONPATH="$$PYTHONPATH:$(CURDIR)/tests" $(PY) -m benchmarks
 
 ## lint: ruff, the layers of the house, types
 lint: $(VENV)/.installed

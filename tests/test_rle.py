@@ -1,6 +1,7 @@
 """Run-length strings <-> masks, on masks drawn by hand."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -80,6 +81,40 @@ def test_random_masks_round_trip():
             np.testing.assert_array_equal(rle_to_mask(mask_to_rle(mask), shape), mask)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (3, 8), (8, 3), (4, 11), (16, 17)])
+def test_a_mask_is_written_alike_however_it_lies_in_memory(shape):
+    rng = np.random.default_rng(4)
+    for density in (0, 0.1, 0.5, 0.9, 1):
+        masks = (rng.random((*shape, 2)) < density).astype(np.uint8)
+        mask = masks[:, :, 1]  # of every second byte
+        down = np.append(np.insert(mask.T.ravel(), 0, 0), 0).astype(int)
+        edges = np.flatnonzero(np.diff(down))
+        runs = [f"{a + 1} {b - a}" for a, b in zip(edges[::2], edges[1::2], strict=True)]
+        for one in (mask, mask.copy("C"), mask.copy("F"), mask[::-1].copy()[::-1], mask.astype(np.int64)):
+            assert mask_to_rle(one) == " ".join(runs)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
+def test_an_image_without_pixels_has_no_runs(shape):
+    assert mask_to_rle(np.zeros(shape, np.uint8)) == ""
+    assert rle_to_mask("", shape).shape == shape
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_mask_is_written_in_less_than_a_byte_a_pixel_of_memory(order):
+    mask = np.zeros((512, 640), np.uint8, order)
+    mask[100:300, 200:400] = 1
+    tracemalloc.start()
+    mask_to_rle(mask)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < mask.size
+
+
+def test_a_mask_is_drawn_column_by_column():
+    assert rle_to_mask("2 4", (3, 5)).flags.f_contiguous
+
+
 def test_empty_mask_is_an_empty_string():
     assert mask_to_rle(np.zeros((3, 5))) == ""
     empty = rle_to_mask("", (3, 5))
@@ -99,13 +134,20 @@ def test_mask_of_other_values_is_refused(value):
         mask_to_rle(mask)
 
 
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 255), (np.uint16, 2), (np.int8, -1)])
+def test_whole_numbers_other_than_0_and_1_are_refused(dtype, value):
+    mask = np.array([[0, 1, 1], [1, 0, value]], dtype)
+    with pytest.raises(RleError, match=f"0 and 1 only, not {value}"):
+        mask_to_rle(mask)
+
+
 def test_mask_of_three_dimensions_is_refused():
     with pytest.raises(RleError, match=re.escape("(2, 3, 1)")):
         mask_to_rle(np.zeros((2, 3, 1)))
 
 
 MALFORMED = ["1", "1 3 5", "1\t3", "1 3\t", "1 3 ", " 1 3", "1  3", "1 3\n", "1,3", "1.0 3", "+1 3", "-1 3"]
-MALFORMED += ["1 -3", "1e2 3", "\u0661 \u0663", "np.int64(1) 3", "NaN", "nan", "[1, 3]"]
+MALFORMED += ["1 -3", "1e2 3", "\u0661 \u0663", "\ud800 3", "np.int64(1) 3", "NaN", "nan", "[1, 3]"]
 
 
 @pytest.mark.parametrize("rle", MALFORMED)
@@ -149,6 +191,21 @@ def test_long_text_is_shortened_in_the_message():
 
 def test_leading_zeros_count_for_nothing():
     assert mask_to_rle(rle_to_mask("0002 04", (3, 2))) == "2 4"
+    assert mask_to_rle(rle_to_mask(f"{'0' * 5000}2 4", (3, 2))) == "2 4"
+
+
+@pytest.mark.parametrize("rle", ["9223372036854775806 1", "4611686018427387904 4611686018427387903"])
+def test_where_the_image_is_not_known_any_number_of_64_bits_is_a_pixel(rle):
+    starts, lengths = parse_runs(rle)
+    assert [*starts.tolist(), *lengths.tolist()] == [*map(int, rle.split())]
+
+
+def test_numbers_whose_sums_exceed_64_bits_are_refused_all_the_same():
+    most = 2**63 - 1
+    for rle in (f"{most} {most} 1 1", f"{most - 1} {most - 1} 1 1", f"5 {most} 9 1", f"1 {most} {most} 1"):
+        for shape in (None, (3, 5)):
+            with pytest.raises(RleError, match=r"is not sorted|overlaps|too large"):
+                parse_runs(rle, shape)
 
 
 def test_adjacent_runs_are_legal_and_become_one():

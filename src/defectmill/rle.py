@@ -10,7 +10,7 @@ import numpy as np
 
 from defectmill.files import DefectmillError
 
-_FORM = re.compile(r"[0-9]+ [0-9]+( [0-9]+ [0-9]+)*")  # \d admits other scripts
+_SUMMABLE = 2**62 - 1  # of numbers up to this, two can be added in 64 bits
 _COCO_FORM = re.compile("([P-o]{0,6}[0-O])+")  # of at most 35 bits, which hold the pixels of every image
 NOTHING = {"", "-1", "-", "nan", "none", "null", "na", "n/a", "<na>"}  # in small letters
 
@@ -30,13 +30,42 @@ def mask_to_rle(mask: np.ndarray) -> str:
     mask = np.asarray(mask)
     if mask.ndim != 2:
         raise RleError(f"a mask is (H, W), not {mask.shape}")
-    pixels = np.concatenate([[0], mask.ravel(order="F"), [0]])
-    other = (pixels != 0) & (pixels != 1)
-    if other.any():
-        raise RleError(f"a mask holds 0 and 1 only, not {pixels[other][0]}")
-    edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    if mask.dtype.kind not in "bu" or mask.max(initial=0) > 1:
+        other = (mask != 0) & (mask != 1)
+        if other.any():
+            raise RleError(f"a mask holds 0 and 1 only, not {mask.T[other.T][0]}")
+    edges = _find_edges(mask if mask.dtype.kind in "bu" else mask != 0)
     edges[1::2] -= edges[::2]
-    return " ".join(map(str, edges.tolist()))
+    edges[::2] += 1
+    return ("%d " * edges.size % tuple(edges.tolist()))[:-1]  # half the time of " ".join(map(str, ...))
+
+
+def _find_edges(mask: np.ndarray) -> np.ndarray:
+    """Find where the runs of a (H, W) mask of integers begin and end, from 0, in order: (2R,) int64.
+
+    The pixels are packed into bits, each of which is compared with the one before it: two thirds of the time
+    that the pixels themselves take, and a twentieth of that of a mask turned as int64.
+    """
+    goes_down = mask.flags.f_contiguous
+    bits: np.ndarray = np.packbits(mask.T.ravel()) if goes_down else np.packbits(mask, axis=1)
+    changes = bits.copy()
+    if goes_down:
+        changes ^= bits >> 1
+        changes[1:] ^= bits[:-1] << 7
+        edges = _find_ones(changes)
+    else:
+        changes[1:] ^= bits[:-1]
+        changes[0] = np.packbits(np.append(mask[0, :1], mask[0, 1:] ^ mask[-1, :-1]))
+        rows, columns = np.divmod(_find_ones(changes.ravel()), 8 * changes.shape[1])
+        edges = np.sort(columns * len(mask) + rows)
+    return np.append(edges, mask.size) if edges.size % 2 else edges  # a run to the last pixel
+
+
+def _find_ones(bits: np.ndarray) -> np.ndarray:
+    """Find the places of the ones in packed bits, (N,) uint8, in order."""
+    some = np.flatnonzero(bits.astype(bool))
+    ones = np.flatnonzero(np.unpackbits(bits[some]).view(bool))
+    return 8 * some[ones >> 3] + (ones & 7)
 
 
 def parse_runs(rle: str, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -49,20 +78,37 @@ def parse_runs(rle: str, shape: tuple[int, int] | None = None) -> tuple[np.ndarr
     Raises:
         RleError: not pairs of whole numbers, a zero, unsorted or overlapping runs, or one past the image.
     """
+    numbers = _read_runs(rle, shape)[0]
+    return numbers[::2], numbers[1::2]
+
+
+def _read_runs(rle: str, shape: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Read start, length, start, ... (2R,) and lengths of background, run, background, ... (2R + 1,)."""
     if not isinstance(rle, str):
         raise RleError(f"runs are text, not {rle!r}")
-    if not rle:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    shown = repr(rle if len(rle) <= 60 else f"{rle[:57]}...")
-    if not _FORM.fullmatch(rle):
-        raise RleError(f"not 'start length' pairs separated by one space: {shown}")
-    try:
-        numbers = np.array(rle.split(), np.int64)
-    except OverflowError as error:
-        raise RleError(f"a number too large: {shown}") from error
-    starts, lengths = numbers[::2], numbers[1::2]
-    if (numbers < 1).any():
-        where = int(np.flatnonzero(numbers < 1)[0]) // 2
+    # Only digits and spaces, and one space fewer than numbers: a fifth of the time of a regular expression.
+    is_plain = rle.isascii() and not rle.encode().translate(None, b"0123456789 ")
+    # A number of over 64 bits becomes the largest there is; a quarter of the time of np.array(rle.split()).
+    numbers = np.fromstring(rle if is_plain else "", np.uint64, sep=" ")
+    if not is_plain or numbers.size % 2 or rle.count(" ") != max(numbers.size - 1, 0):
+        raise RleError(f"not 'start length' pairs separated by one space: {_shorten(rle)}")
+    limit = shape[0] * shape[1] if shape else _SUMMABLE
+    edges = np.empty(numbers.size + 2, np.int64)
+    edges[0], edges[1:-1], edges[-1] = 1, numbers, limit + 1
+    edges[2:-1:2] += edges[1:-2:2]
+    lengths = edges[1:] - edges[:-1]
+    if lengths.min() < 0 or (numbers.size and (numbers - 1).max() >= limit):
+        _refuse_offence(rle, numbers[::2].view(np.int64), numbers[1::2].view(np.int64), shape)
+    return numbers.view(np.int64), lengths
+
+
+def _refuse_offence(rle: str, starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int] | None) -> None:
+    """Raise RleError with the first offence of runs, if there is one."""
+    if min(starts.min(), lengths.min()) < 0:
+        raise RleError(f"a number too large: {_shorten(rle)}")
+    zeros = np.flatnonzero((starts < 1) | (lengths < 1))
+    if zeros.size:
+        where = int(zeros[0])
         offence = f"run {where + 1} ({starts[where]} {lengths[where]}) is not positive"
         raise RleError(f"{offence}{'; pixels count from 1' * bool(starts[where] < 1)}")
     # Differences instead of sums: start + length may exceed 64 bits in a hostile file.
@@ -78,7 +124,10 @@ def parse_runs(rle: str, shape: tuple[int, int] | None = None) -> tuple[np.ndarr
     if shape and starts[-1] - 1 > shape[0] * shape[1] - lengths[-1]:
         last = f"run {starts.size} ({starts[-1]} {lengths[-1]})"
         raise RleError(f"{last} leaves the image of {shape[0]} x {shape[1]} = {shape[0] * shape[1]} pixels")
-    return starts, lengths
+
+
+def _shorten(rle: str) -> str:
+    return repr(rle if len(rle) <= 60 else f"{rle[:57]}...")
 
 
 def clean_rle(text: str) -> str:
@@ -104,12 +153,15 @@ def check_rle(rle: str, shape: tuple[int, int]) -> None:
 
 
 def rle_to_mask(rle: str, shape: tuple[int, int]) -> np.ndarray:
-    """Draw the runs as (H, W) uint8 in {0, 1}; raises RleError as `check_rle` does."""
-    starts, lengths = parse_runs(rle, shape)
-    pixels = np.zeros(shape[0] * shape[1], np.uint8)
-    for start, length in zip((starts - 1).tolist(), lengths.tolist(), strict=True):
-        pixels[start : start + length] = 1
-    return np.ascontiguousarray(pixels.reshape(shape, order="F"))
+    """Draw the runs as (H, W) uint8 in {0, 1}, column by column in memory (Fortran order).
+
+    Raises:
+        RleError: as `check_rle` does.
+    """
+    lengths = _read_runs(rle, shape)[1]
+    values = np.zeros(lengths.size, np.uint8)
+    values[1::2] = 1
+    return values.repeat(lengths).reshape(shape, order="F")
 
 
 def rle_area(rle: str) -> int:

@@ -1,0 +1,45 @@
+"""What is measured does the same as what it is measured against; nothing here is timed."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import rle, strings
+from benchmarks.measuring import Row, compare, tell_time
+from defectmill.files import ROOT
+from defectmill.rle import mask_to_rle
+
+
+def test_all_decoders_and_encoders_agree():
+    extremes = [mask_to_rle(mask) for mask in rle.make_extremes().values()]
+    assert [extremes[0], extremes[2]] == ["204901 1", "1 409600"]
+    for text in [*strings.draw_strings(5, np.random.default_rng(1)), *extremes]:
+        mask = rle.decode(text)
+        for decode in (rle.decode_as_usual, rle.decode_by_coco):
+            np.testing.assert_array_equal(decode(text), mask)
+        for encode in (mask_to_rle, rle.encode_as_usual, rle.encode_by_coco):
+            assert encode(mask) == text
+
+
+def test_a_row_is_reached_from_its_own_side():
+    assert compare("a", "b", [0.5, 2], 4) == Row("a", "b", 4, 4, note="500 ms against 2 s")
+    assert [Row("a", "b", ratio, 3).is_reached for ratio in (2.9, 3)] == [False, True]
+    assert [Row("a", "b", ratio, 3, "times as long").is_reached for ratio in (3, 3.1)] == [True, False]
+    assert [*map(tell_time, (2e-6, 0.0354, 12.34))] == ["2 us", "35.4 ms", "12.3 s"]
+
+
+@pytest.mark.parametrize("only", ["speed", "rle labels"])
+def test_a_part_that_is_not_there_is_refused(only):
+    path = os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests")))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", f"--only={only}"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: ONLY={only} is no part of the benchmarks: one of rle")
