@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import rle, strings
+from benchmarks import rle, strings, thresholds
 from benchmarks.measuring import Row, compare, tell_time
 from defectmill.files import ROOT
 from defectmill.rle import mask_to_rle
@@ -22,6 +22,16 @@ def test_all_decoders_and_encoders_agree():
             np.testing.assert_array_equal(decode(text), mask)
         for encode in (mask_to_rle, rle.encode_as_usual, rle.encode_by_coco):
             assert encode(mask) == text
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_the_threshold_search_counts_to_the_pixel_what_it_always_did(exclusive):
+    maps = [*thresholds.draw_maps(8, np.random.default_rng(2))]
+    assert sum(truth.any(axis=(0, 1)).sum() for _, truth in maps) > 3
+    found = thresholds.search(maps, exclusive)
+    former = thresholds.search_as_before(maps, found.class_thresholds, exclusive)
+    np.testing.assert_array_equal(found.counts, former)
+    assert len(np.unique(former[..., 2].sum(axis=0))) > 50
 
 
 def test_a_row_is_reached_from_its_own_side():

@@ -81,8 +81,13 @@ def count_levels(probs: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Takes (H, W, C) probabilities and masks in {0, 1}; gives (C, 2 * LEVELS) int64: pixels that are not the
     class, from probability 0 to 1, then those that are.
     """
-    levels = np.rint(probs * (LEVELS - 1)).astype(np.int64) + np.where(truth, LEVELS, 0)
-    return np.array([np.bincount(level.ravel(), minlength=2 * LEVELS) for level in np.moveaxis(levels, 2, 0)])
+    n_classes = probs.shape[-1]
+    levels = np.rint(probs * (LEVELS - 1)).astype(np.uint8)
+    numbers = (levels + LEVELS * np.arange(n_classes)).ravel()  # of class and level: one pass over the pixels
+    size, is_defect = n_classes * LEVELS, np.flatnonzero(truth > 0)
+    defect = np.bincount(numbers[is_defect], minlength=size)
+    clean = np.bincount(numbers, minlength=size) - defect
+    return np.hstack([clean.reshape(-1, LEVELS), defect.reshape(-1, LEVELS)])
 
 
 def count_runs(truth: pd.DataFrame, predicted: pd.DataFrame) -> Counts:

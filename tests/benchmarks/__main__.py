@@ -15,7 +15,7 @@ from benchmarks.measuring import Row
 from defectmill import files
 from defectmill.running.doctor import check_processor
 
-PARTS = ("rle",)
+PARTS = ("rle", "thresholds")
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ class Row:
 
 
 def least_seconds(functions: Sequence[Function], items: Sequence[Any], repeats: int = 5) -> list[float]:
-    """Time functions of one argument on all items: seconds each, the least of `repeats` for each item.
+    """Time functions of one argument on all items: processor seconds, the least of `repeats` each.
 
-    The functions take turns from item to item, so that another job on the machine slows all of them alike.
+    The functions take turns from item to item, and what other jobs take of the processor does not count.
     """
     totals = [0.0] * len(functions)
     for item in items:
@@ -44,9 +44,9 @@ def least_seconds(functions: Sequence[Function], items: Sequence[Any], repeats: 
 
 
 def _seconds(function: Function, item: Any) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     function(item)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def compare(what: str, against: str, seconds: Sequence[float], wanted: float, n: int = 1) -> Row:

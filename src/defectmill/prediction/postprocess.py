@@ -52,7 +52,7 @@ class ClassThreshold:
         return threshold if expected >= self.expected_dice else 1.0
 
 
-def cut_by_expected_dice(probs: np.ndarray, calibration: Sequence[float]) -> tuple[float, float]:
+def cut_by_expected_dice(probs: np.ndarray, calibration: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """Find the threshold whose mask of a (H, W) map has the largest expected Dice, and give that, too.
 
     The expected Dice of n pixels is taken as 2 a / (n + b), a and b the sums of their and of all calibrated
@@ -85,9 +85,12 @@ def make_masks(probs: np.ndarray, thresholds: Sequence[ClassThreshold], exclusiv
 
 def keep_likeliest(probs: np.ndarray, weights: Sequence[float] | None = None) -> np.ndarray:
     """Set every class but that of the largest probability times weight to 0 at each pixel: (H, W, C)."""
-    weighted = probs if weights is None else probs * np.array(weights, probs.dtype)
-    best = weighted.argmax(axis=-1, keepdims=True)
-    return np.where(np.arange(probs.shape[-1]) == best, probs, 0)
+    planes = np.ascontiguousarray(np.moveaxis(probs, -1, 0))  # a third of the time of argmax over pixels
+    weighted = planes if weights is None else planes * np.array(weights, probs.dtype)[:, None, None]
+    keep = weighted == weighted.max(axis=0)
+    for channel in range(1, len(keep)):
+        keep[channel] &= ~keep[:channel].any(axis=0)  # of equal ones the first
+    return np.moveaxis(planes * keep, 0, -1)
 
 
 def select_components(probs: np.ndarray, wanted: ClassThreshold) -> np.ndarray:
@@ -110,8 +113,9 @@ def find_components(
         return np.zeros(probs.shape, np.int32), np.zeros(0, np.int64), np.zeros(0, probs.dtype)
     above = binary_fill_holes(above) if fill_holes else above
     n, components = cv2.connectedComponents(above.astype(np.uint8), connectivity=8)
-    numbers, peaks = components[above].astype(np.int64), np.zeros(n, probs.dtype)
-    np.maximum.at(peaks, numbers, probs[above])
+    places = np.flatnonzero(above)
+    numbers, peaks = components.ravel()[places].astype(np.int64), np.zeros(n, probs.dtype)
+    np.maximum.at(peaks, numbers, probs.ravel()[places])
     return components, np.bincount(numbers, minlength=n)[1:], peaks[1:]
 
 

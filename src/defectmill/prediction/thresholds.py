@@ -32,6 +32,8 @@ DECIDES = 0.3  # the calibrated probability at which classes are compared
 BELIEF = 0.01  # weight of what a probability says itself, in shares of the pixels of a class
 STEEP = 4  # of the belief: what nested counts of 16 leather images chose among 1, 2, 4, 8
 NOTHING = ClassThreshold(1.0, 1.0, 0)
+# A threshold, the places of its points, and of each its minimum area, high threshold, expected Dice: (R, 1).
+Step = tuple[float, slice, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ def fit_calibration(maps: Pairs, n_classes: int, groups: Sequence[int] | np.ndar
     pixels, levels = np.zeros((n_classes, 2 * LEVELS)), np.linspace(0, 1, LEVELS)
     groups_of: list[set[int]] = [set() for _ in range(n_classes)]
     for (probs, truth), group in zip(maps, groups, strict=True):
-        pixels += count_levels(probs, truth)
-        for channel in np.flatnonzero(truth.any(axis=(0, 1))).tolist():
+        counts = count_levels(probs, truth)
+        pixels += counts
+        for channel in np.flatnonzero(counts[:, LEVELS:].any(axis=1)).tolist():
             groups_of[channel].add(group)
     fitted = np.tile(levels, (n_classes, 1))
     for channel, found in enumerate(groups_of):
@@ -108,11 +111,11 @@ def search_grid(
     """
     combinations = product(settings.thresholds, settings.thresholds, settings.minimum_areas)
     grid = np.array([(low, high, share) for low, high, share in combinations if high >= low], float)
-    own = np.array([(e, e, s) for e, s in product(settings.expected_dice, settings.minimum_areas)]).reshape(
-        -1, 3
-    )
+    pairs = product(settings.expected_dice, settings.minimum_areas)
+    own = np.array([(e, e, share) for e, share in pairs], float).reshape(-1, 3)
+    holes = settings.fill_holes
     levels, points, weights = np.linspace(0, 1, LEVELS), [], list[float]()
-    calibration = np.tile(levels, (len(areas), 1)) if calibration is None else calibration
+    calibration = np.tile(levels, (len(areas), 1)) if calibration is None else calibration.round(6)
     for area, calibrated in zip(areas, calibration, strict=True):
         bounds, weight = grid[:, :2], 1.0
         if (calibrated != levels).any():  # else rounding would change the last digit
@@ -121,40 +124,55 @@ def search_grid(
             bounds = ((np.searchsorted(calibrated, bounds) - 0.5) / (LEVELS - 1)).clip(0.01, 0.99)
             decides = min(int(np.searchsorted(calibrated, DECIDES)), LEVELS - 1)
             weight = DECIDES / float(levels[max(decides, 1)])
-        rows = zip(*bounds.T.tolist(), (grid[:, 2] * area).tolist(), strict=True)
-        fixed = [ClassThreshold(t, h, round(a), settings.fill_holes, weight) for t, h, a in rows]
-        curve = tuple(calibrated.round(6).tolist())
-        of_image = [replace(fixed[0], threshold=0.0, high_threshold=0.0, calibration=curve)] * len(own)
-        chosen = zip(of_image, own, strict=True)
-        of_image = [
-            replace(p, expected_dice=float(e), minimum_area=round(a * area)) for p, (e, _, a) in chosen
-        ]
-        points.append(fixed + of_image)
+        found = zip(*bounds.T.tolist(), (grid[:, 2] * area).tolist(), strict=True)
+        curve = tuple(calibrated.tolist())
+        fixed = [ClassThreshold(t, h, round(a), holes, weight) for t, h, a in found]
+        gates = [(e, round(share * area)) for e, _, share in own.tolist()]
+        points.append(fixed + [ClassThreshold(0.0, 0.0, a, holes, weight, e, curve) for e, a in gates])
         weights.append(weight)
-    counts = []
+    counts, steps = [], [*map(_by_threshold, points)]
     for probs, truth in maps:
         probs = keep_likeliest(probs, weights) if exclusive else probs
-        counts.append([_count(probs[..., c], truth[..., c], mine) for c, mine in enumerate(points)])
+        ours, theirs = (np.ascontiguousarray(np.moveaxis(array, 2, 0)) for array in (probs, truth))
+        rows = zip(ours, theirs, steps, calibration, strict=True)
+        counts.append([_count(*row, holes) for row in rows])
     if not counts:
         raise DefectmillError("no validation images to choose thresholds on")
     return GridSearch(points, np.concatenate([grid, own]), np.array(counts), settings)
 
 
-def _count(probs: np.ndarray, truth: np.ndarray, points: Sequence[ClassThreshold]) -> np.ndarray:
+def _by_threshold(points: Sequence[ClassThreshold]) -> list[Step]:
+    """Take points that follow one another with the same threshold together; -1 is one of each image."""
+    steps: list[Step] = []
+    for threshold, some in groupby(points, lambda point: -1 if point.expected_dice else point.threshold):
+        rest = np.array([(point.minimum_area, point.high_threshold, point.expected_dice) for point in some])
+        begin = steps[-1][1].stop if steps else 0
+        steps.append((threshold, slice(begin, begin + len(rest)), rest[:, :1], rest[:, 1:2], rest[:, 2:]))
+    return steps
+
+
+def _count(probs, truth, steps: list[Step], curve: np.ndarray, holes: bool) -> np.ndarray:
     """Shared, true and predicted pixels of one (H, W) map at each point: (R, 3) int64."""
-    rows, n_true, own = [], truth.sum(), (1.0, 0.0)
-    if curve := points[-1].calibration:  # one look at the map for all expected Dice
-        own = cut_by_expected_dice(probs, curve)
-    cuts = [
-        p.threshold if not p.expected_dice else own[0] if own[1] >= p.expected_dice else 1.0 for p in points
-    ]
-    for threshold, some in groupby(zip(cuts, points, strict=True), lambda pair: pair[0]):
-        components, areas, peaks = find_components(probs, threshold, points[0].fill_holes)
-        shared = np.bincount(components[truth > 0], minlength=len(areas) + 1)[1:]
-        for _, point in some:
-            keep = (areas >= point.minimum_area) & (peaks >= point.high_threshold)
-            rows.append((shared[keep].sum(), n_true, areas[keep].sum()))
-    return np.array(rows, np.int64)
+    counts = np.zeros((steps[-1][1].stop, 3), np.int64)
+    counts[:, 1] = np.count_nonzero(truth)
+    own, expected = cut_by_expected_dice(probs, curve) if steps[-1][0] < 0 else (1.0, 0.0)
+    cuts = [own if step[0] < 0 else step[0] for step in steps]
+    # Defects are small: what is not around them is left out, which saves most of the time.
+    above = probs > min(cuts)
+    box = tuple(_extent(np.flatnonzero(above.any(axis=axis))) for axis in (1, 0))
+    probs, truth = probs[box], truth[box] > 0
+    for cut, (_, places, minimum, high, wanted) in zip(cuts, steps, strict=True):
+        components, areas, peaks = find_components(probs, cut, holes)
+        if areas.size:
+            shared = np.bincount(components[truth], minlength=len(areas) + 1)[1:]
+            keep = (areas >= minimum) & (peaks >= high.astype(peaks.dtype)) & (wanted <= expected)
+            counts[places, ::2] = keep @ np.array([shared, areas]).T
+    return counts
+
+
+def _extent(places: np.ndarray) -> slice:
+    """From the first to the last of places in order; of none where there is none."""
+    return slice(places[0], places[-1] + 1) if places.size else slice(0)
 
 
 def choose_thresholds(
@@ -268,8 +286,8 @@ def read_thresholds(path: Path) -> list[ClassThreshold]:
         rows = sorted(json.loads(text).items(), key=lambda item: int(item[0]))
         names, reader = [field.name for field in fields(ClassThreshold)], TypeAdapter(ClassThreshold)
         found = [reader.validate_python({name: row[name] for name in names}) for _, row in rows]
-        numbers = [(one.threshold, one.high_threshold, one.weight, one.expected_dice) for one in found]
-        if not np.isfinite([*sum(numbers, ()), *sum((one.calibration for one in found), ())]).all():
+        numbers = [(p.threshold, p.high_threshold, p.weight, p.expected_dice, *p.calibration) for p in found]
+        if not np.isfinite(sum(numbers, ())).all():
             raise ValueError("nan or inf")
         if any(one.expected_dice and len(one.calibration) != LEVELS for one in found):
             raise ValueError(f"a calibration of other than {LEVELS} levels")
