@@ -266,6 +266,9 @@ def test_what_stands_in_place_of_a_missing_image_is_told(tmp_path, name, said):
         ("a: " + "9" * 5000, "not YAML: "),
         ("\0", "special characters are not allowed"),
         ("a: [", "expected the node content"),
+        ("a: 1\nb: 2\n'a': 3", "not YAML: line 3: 'a' is there twice"),
+        ("a:\n  b: {c: 1, d: 2, c: 1}", "not YAML: line 2: 'c' is there twice"),
+        ("<<: {a: 1}\n<<: {b: 2}", "not YAML: line 2: '<<' is there twice"),
     ],
 )
 def test_yaml_that_is_none_is_refused_in_a_line(text, told):
@@ -279,6 +282,13 @@ def test_yaml_holds_values_or_if_asked_text_alone():
     text = "a: no\nb: 2020-01-02\nc: [1, 0x10, .5]"
     assert read_yaml(text) == {"a": False, "b": date(2020, 1, 2), "c": [1, 16, 0.5]}
     assert read_yaml(text, as_text=True) == {"a": "no", "b": "2020-01-02", "c": ["1", "0x10", ".5"]}
+    assert read_yaml("a: {x: 1, y: 2}\nb: {x: 3}\nc: {<<: {x: 4, z: 5}, x: 6}") == {
+        "a": {"x": 1, "y": 2},
+        "b": {"x": 3},
+        "c": {"x": 6, "z": 5},
+    }
+    with pytest.raises(DefectmillError, match="line 2: 'a' is there twice"):
+        read_yaml("a: 1\na: 2", as_text=True)
 
 
 NAMELESS = ("..png", "...png", "..", ".", "", "/")

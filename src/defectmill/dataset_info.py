@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from glob import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -44,8 +44,7 @@ class DefectClass(BaseModel):
     @property
     def title(self) -> str:
         """Id and name, or the name alone where it tells the id."""
-        # Matplotlib hides what begins with "_".
-        is_told = self.name.endswith(f" {self.id}") and not self.name.startswith("_")
+        is_told = self.name.endswith(f" {self.id}") and not self.name.startswith("_")  # Matplotlib hides it
         return self.name if is_told else f"{self.id} {self.name}"
 
 
@@ -81,9 +80,7 @@ class DatasetInfo(BaseModel):
     title: str
     classes: tuple[DefectClass, ...]  # by class id, from 1 without a gap
     exclusive: bool = True  # no pixel ever belongs to two classes
-    layout: Literal["2019", "current"] = (
-        "2019"  # of its CSV files; the other lists defects only: labels.LAYOUTS
-    )
+    layout: Literal["2019", "current"] = "2019"  # of its CSV files, "current" lists defects only
     group_pattern: str = ""
     group_gap: int = 0
     licence: str = "not stated"
@@ -158,7 +155,7 @@ class DatasetInfo(BaseModel):
 def builtin_datasets() -> dict[str, DatasetInfo]:
     """The datasets that the project knows, by name."""
     texts = {p.stem: p.read_text(encoding="utf-8") for p in Path(__file__).parent.glob("dataset_infos/*.yml")}
-    return {name: DatasetInfo.model_validate(yaml.safe_load(texts[name])) for name in sorted(texts)}
+    return {name: DatasetInfo.model_validate(read_yaml(texts[name])) for name in sorted(texts)}
 
 
 def find_input(dataset: str) -> Path:
@@ -218,16 +215,14 @@ def _explain(offence: Any) -> str:
 def read_yaml(text: str | bytes, as_text: bool = False) -> Any:
     """Read YAML: plain values, each written where it stands.
 
-    Args:
-        as_text: all values are text: YAML takes a class called "no" for a truth value.
+    as_text: all values are text: YAML takes a class called "no" for a truth value.
+
     Raises:
-        DefectmillError: not YAML, an alias (a few lines of them mean gigabytes), a tag of a program's, a
-            value that is none, such as the date 2020-13-45, or brackets in brackets without end.
+        DefectmillError: not YAML, an alias (a few lines of them mean gigabytes), a tag of a program's, a key
+            twice, a value that is none, such as the date 2020-13-45, or brackets in brackets without end.
     """
     try:
         return yaml.load(text, Loader=_TextLoader if as_text else _ValueLoader)
-    except RecursionError as error:
-        raise DefectmillError("not YAML: brackets in brackets without end") from error
     except Exception as error:  # its makers of dates and numbers raise nearly anything
         raise DefectmillError(f"not YAML: {' '.join(str(error).split())}") from error
 
@@ -239,20 +234,26 @@ class _ValueLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError(f"an alias, *{self.peek_event().anchor}: write the value itself")
         if self.depth == DEEPEST:  # its time grows with the square
-            raise RecursionError
+            raise yaml.YAMLError("brackets in brackets without end")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
-    def construct_yaml_int(self, node: Any) -> int:
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node, first = super().compose_mapping_node(anchor), dict[str, Any]()
+        for key, _ in node.value:
+            if first.setdefault(str(key.value), key) is not key:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value!r} is there twice")
+        return node
+
+    def make_int(self, node: Any) -> int:
         number = super().construct_yaml_int(node)
         if abs(number) > 1 << 63:
             raise yaml.YAMLError("a number too large")
         return number
 
-
-_ValueLoader.add_constructor("tag:yaml.org,2002:int", _ValueLoader.construct_yaml_int)
+    yaml_constructors: ClassVar = {**yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:int": make_int}
 
 
 class _TextLoader(_ValueLoader, yaml.BaseLoader):
