@@ -1,6 +1,7 @@
 """Submissions: Kaggle's rules, and the score on runs."""
 
 import re
+import tracemalloc
 import unicodedata
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from defectmill.images import write_image
-from defectmill.labels import make_label_table, read_csv
+from defectmill.labels import LabelError, make_label_table, read_csv, read_labels
 from defectmill.submission import (
     SubmissionError,
     asked_images,
@@ -98,6 +99,7 @@ def test_a_sample_that_asks_for_nothing_is_refused_where_there_are_test_images(t
         ([("c.jpg", 1, "1 1")], "c.jpg class 1 is not asked for"),
         ([("a.jpg", 3, "1 1")], "a.jpg class 3 is not asked for"),
         ([("a.jpg", 2, "1 1"), ("a.jpg", 2, "")], "a.jpg class 2 is predicted twice"),
+        ([("a.jpg", 2, "1 1"), ("d.jpg", 1, ""), ("c.jpg", 1, "")], "d.jpg class 1 is not asked for"),
     ],
 )
 def test_prediction_that_would_be_lost_is_refused(sample, tmp_path, rows, offence):
@@ -208,6 +210,31 @@ def test_an_empty_submission_lacks_every_row_of_a_solution_that_lists_defects_on
     solution = table_file(OLD, "b_1.jpg_1,1 4", name="solution.csv")
     with pytest.raises(SubmissionError, match=r"1 rows are missing, the first b_1\.jpg class 1"):
         score_submission(table_file(OLD), solution)
+
+
+def test_a_class_of_four_digits_is_refused_before_it_takes_memory(table_file):
+    ids, told = [f"{n}.jpg" for n in range(300)], r"row 302: class id 9999: .* 255 is the largest"
+    current = table_file(NOW, *[f"{i},,1" for i in ids], "7.jpg,1 1,9999")
+    sample = table_file(NOW, *[f"{i},1 1,0" for i in ids], name="sample.csv")
+    solution = table_file(NOW, "7.jpg,1 4,1", name="solution.csv")
+    sizes = pd.DataFrame({"ImageId": ids, "height": 3, "width": 5})
+    tracemalloc.start()
+    with pytest.raises(SubmissionError, match=re.escape(str(current)) + " " + told):
+        check_submission(current, sample, sizes)
+    for pair in ((current, solution), (solution, current)):
+        with pytest.raises(SubmissionError, match=re.escape(str(current)) + " " + told):
+            score_submission(*pair)
+    with pytest.raises(LabelError, match=told):
+        read_labels(current)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+    # Of the largest that is allowed the rows that are missing are counted, and not kept.
+    largest = table_file(NOW, *[f"{i},,1" for i in ids], "7.jpg,1 1,255", name="largest.csv")
+    with pytest.raises(
+        SubmissionError, match=r"largest\.csv: 76199 rows are missing, the first 7\.jpg class 2"
+    ):
+        score_submission(largest, solution)
 
 
 def test_solution_without_rows_is_refused(table_file):

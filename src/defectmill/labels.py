@@ -29,6 +29,7 @@ COLUMNS = ["ImageId", "ClassId", "EncodedPixels", "hasMask"]
 IMAGE_COLUMNS = ["ImageId", "height", "width", "classes"]
 PAIR = ["ImageId", "ClassId"]
 LAYOUTS = {"2019": ["ImageId_ClassId", "EncodedPixels"], "current": [*PAIR, "EncodedPixels"]}
+MOST_CLASSES = 255  # of a table that alone tells how many there are
 _CLASS_ID = re.compile(r"[0-9]{1,4}")
 
 
@@ -85,7 +86,7 @@ def read_labels(
         csv: either layout; of a class that an image lacks a row without runs, or no row; a row for each
             defect, or one for all of a class. Words such as -1 or NaN are no runs (`rle.NOTHING`).
         image_ids: all images there are; those without a row are clean. None: those named.
-        n_classes: class ids run from 1 to this; 0: up to the largest one named.
+        n_classes: class ids run from 1 to this; 0: up to the largest one named, see `count_classes`.
         partial: rows of other images than `image_ids` are left out instead of refused.
     Returns:
         ImageId (of `image_ids`, which names may differ from as `files.match_names` says), ClassId,
@@ -98,7 +99,7 @@ def read_labels(
     known = list(dict.fromkeys(table["ImageId"])) if image_ids is None else list(image_ids)
     if len(set(known)) < len(known):
         raise LabelError(f"image id {max(known, key=known.count)!r} is given twice, for {csv}")
-    n_classes = n_classes or max(table["ClassId"], default=1)
+    n_classes = n_classes or count_classes(table, csv)
     table = name_as_files(table, known, Path(csv), partial)
     table["EncodedPixels"] = table["EncodedPixels"].map(clean_rle)
     _check_rows(table, Path(csv), n_classes)
@@ -107,6 +108,18 @@ def read_labels(
     again = runs.index.duplicated(keep=False)
     runs = pd.concat([runs[~again], runs[again].groupby(level=PAIR).agg(unite_rles)])
     return make_label_table(runs.reindex(pairs, fill_value="").reset_index().itertuples(index=False))
+
+
+def count_classes(table: pd.DataFrame, csv: Path | str) -> int:
+    """Tell how many classes a table of `read_csv` has: up to the largest one named, 1 where it is empty.
+
+    LabelError over MOST_CLASSES: every image gets a row for each, and one wrong id would take gigabytes.
+    """
+    largest = max(table["ClassId"], default=1)
+    if largest > MOST_CLASSES:
+        where = f"{csv} row {table['ClassId'].idxmax() + 2}: class id {largest}"
+        raise LabelError(f"{where}: of a table that alone tells its classes, {MOST_CLASSES} is the largest")
+    return largest
 
 
 def name_as_files(

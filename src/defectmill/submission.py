@@ -18,6 +18,7 @@ from defectmill.labels import (
     LAYOUTS,
     PAIR,
     LabelError,
+    count_classes,
     layout_of,
     name_as_files,
     read_csv,
@@ -48,7 +49,7 @@ def write_submission(labels: pd.DataFrame, csv: Path, sample_csv: Path) -> None:
     if labels.empty and not (sample["ClassId"] > 0).all():
         raise SubmissionError(f"no predictions, and {sample_csv} does not tell its classes")
     runs = labels.set_index(PAIR)["EncodedPixels"]
-    wanted = _wanted_pairs(sample, _n_classes(sample_csv, labels))
+    wanted = _wanted_pairs(sample, _n_classes(sample_csv, labels, csv))
     names = match_names(sample["ImageId"].unique(), labels["ImageId"].unique().tolist())[0]
     pairs = pd.MultiIndex.from_tuples(wanted, names=PAIR)
     asked = pd.MultiIndex.from_tuples([(names.get(name, name), c) for name, c in wanted], names=PAIR)
@@ -91,12 +92,13 @@ def check_submission(csv: Path, sample_csv: Path, images: pd.DataFrame) -> None:
     csv, sample_csv = Path(csv), Path(sample_csv)
     try:
         table = read_csv(csv)
+        n_classes = _n_classes(sample_csv, table, csv)
     except LabelError as error:
         raise SubmissionError(str(error)) from error
     layout, (sample, wanted_layout) = _layout(csv), _read_sample(sample_csv)
     if layout != wanted_layout:
         raise SubmissionError(f"{csv} row 1: has the {layout} layout, {sample_csv} the {wanted_layout}")
-    wanted = dict.fromkeys(_wanted_pairs(sample, _n_classes(sample_csv, table)))
+    wanted = dict.fromkeys(_wanted_pairs(sample, n_classes))
     sizes = images[["ImageId", "height", "width"]].itertuples(index=False)
     shapes = {image_id: (int(height), int(width)) for image_id, height, width in sizes}
     files = match_names(sample["ImageId"].unique(), list(shapes))[0]
@@ -149,7 +151,8 @@ def read_aligned(
             solved = name_as_files(solved, image_ids, solution_csv)
         lists_clean = (solved["EncodedPixels"].map(clean_rle) == "").any()
         rows = solved if lists_clean else pd.concat([solved, answered])
-        ids, n_classes = list(dict.fromkeys(rows["ImageId"])), max(rows["ClassId"])
+        ids, n_classes = list(dict.fromkeys(rows["ImageId"])), count_classes(solved, solution_csv)
+        n_classes = n_classes if lists_clean else max(n_classes, count_classes(answered, csv))
         given = set(zip(answered["ImageId"], answered["ClassId"], strict=True))
         _refuse_missing(csv, product(ids, range(1, n_classes + 1)), given)
         return read_labels(solution_csv, ids, n_classes), read_labels(csv, ids, n_classes)
@@ -174,12 +177,12 @@ def _read_sample(sample_csv: Path) -> tuple[pd.DataFrame, str]:
     return rows, _layout(train) if train.is_file() else "current"
 
 
-def _n_classes(sample_csv: Path, table: pd.DataFrame) -> int:
+def _n_classes(sample_csv: Path, table: pd.DataFrame, csv: Path) -> int:
     """How many classes to predict: by the dataset.json beside the sample, else the largest one predicted."""
     path = sample_csv.parent / "dataset.json"
     if path.is_file():
         return read_dataset_info(path).n_classes
-    return max(table["ClassId"], default=1)
+    return count_classes(table, csv)
 
 
 def _wanted_pairs(sample: pd.DataFrame, n_classes: int) -> list[tuple[str, int]]:
@@ -190,7 +193,7 @@ def _wanted_pairs(sample: pd.DataFrame, n_classes: int) -> list[tuple[str, int]]
 
 
 def _refuse_missing(csv: Path, wanted: Iterable[tuple[str, int]], given: Collection) -> None:
-    missing = [pair for pair in wanted if pair not in given]
-    if missing:
-        first = f"{missing[0][0]} class {missing[0][1]}"
-        raise SubmissionError(f"{csv}: {len(missing)} rows are missing, the first {first}")
+    missing = (pair for pair in wanted if pair not in given)
+    if first := next(missing, None):
+        n = 1 + sum(1 for _ in missing)
+        raise SubmissionError(f"{csv}: {n} rows are missing, the first {first[0]} class {first[1]}")
