@@ -1,6 +1,7 @@
 """What make runs ends with it."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -36,8 +37,41 @@ def test_kernels_end_at_once_with_the_process_that_started_them(number):
     told, _ = running.communicate(timeout=20)
     assert running.returncode == 128 + number
     assert told == f"\nstopped by {number.name}; the next make goes on from here\n"
-    for _ in range(100):
-        if not is_alive(kernel):
-            return
+    assert ends(kernel)
+
+
+def ends(pid: int) -> bool:
+    """Whether a process ends within ten seconds."""
+    for _ in range(200):
+        if not is_alive(pid):
+            return True
         time.sleep(0.05)
-    pytest.fail("the kernel lives on")
+    return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="Linux alone tells that make was asked to end")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_kernels_end_with_make_though_make_alone_is_told(tmp_path, number):
+    (tmp_path / "starts.py").write_text(CODE)
+    (tmp_path / "Makefile").write_text(f"all:\n\t@exec {shlex.join([sys.executable, 'starts.py'])}\n")
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")
+    }
+    with subprocess.Popen(
+        ["make"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGHUP)],
+    ) as make:
+        kernel = int(make.stdout.readline())
+        assert is_alive(kernel)
+        make.send_signal(number)
+        if not ends(kernel):
+            os.killpg(make.pid, signal.SIGKILL)
+            pytest.fail("the kernel lives on")
+        told = signal.SIGTERM if number == signal.SIGTERM else signal.SIGHUP
+        assert make.stdout.read() == f"\nstopped by {told.name}; the next make goes on from here\n"

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -123,7 +124,7 @@ def stop_kernels_with_this_process() -> None:
     """End at once, with the kernels that this process started, where it is told to: INT, TERM, HUP.
 
     A kernel is in a session of its own, and would train on for minutes. Where make runs this process, its end
-    counts as HUP: make passes on no other signal than TERM.
+    counts as HUP, and so do INT and HUP to make alone: it passes on TERM only, and waits.
     """
 
     def stop(number: int, _frame: object) -> None:
@@ -132,15 +133,26 @@ def stop_kernels_with_this_process() -> None:
         os.write(1, f"\nstopped by {signal.Signals(number).name}; the next make goes on from here\n".encode())
         os._exit(128 + number)
 
-    def watch(parent: int) -> None:
-        while os.getppid() == parent:
+    def watch(parent: int, before: set[int]) -> None:
+        while os.getppid() == parent and _list_blocked(parent) <= before:
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGHUP)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     if "MAKELEVEL" in os.environ:
-        threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
+        parent = os.getppid()
+        threading.Thread(target=watch, args=(parent, _list_blocked(parent)), daemon=True).start()
+
+
+def _list_blocked(pid: int) -> set[int]:
+    """Of INT and HUP those that a process blocks, as it does while it handles them; Linux alone tells."""
+    try:
+        found = re.search(r"^SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return set()
+    mask = int(found[1], 16) if found else 0
+    return {number for number in (signal.SIGINT, signal.SIGHUP) if mask >> number - 1 & 1}
 
 
 def tell_products(paths: Sequence[Path], seconds: float | None = None) -> None:
