@@ -158,7 +158,8 @@ $(TABLES): $(N)/02_labels.json ;
 # for all, replaces a network that is there.
 $(K)/trained: notebooks/03_train.ipynb $(WORDS) $(TRAINING) $(K)/train.json $(O)/images.csv $(O)/labels.csv \
   $(addprefix $I/,train_images test_images solution.csv dataset.json) $(wildcard $(NETWORKS)) \
-  $(call lost,$(O)/networks.json $(NETWORKS)) $(MEMBERS)
+  $(call lost,$(O)/networks.json $(NETWORKS) $(NETWORKS:model.keras=history.csv) $(NETWORKS:model.keras=curves.png)) \
+  $(MEMBERS)
 	@$(RUN) train $(EXPERIMENT) $(if $(filter all train,$(GOALS)),,--keep)
 	@touch $@
 

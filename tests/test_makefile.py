@@ -89,8 +89,9 @@ case "$2 $3" in
   "defectmill clean"|"defectmill why") exec {python} "$@";;
   "defectmill settings") for s in labels train predict; do echo "$*" | grep -o "$s=.*" > $o/new
     changed $o/new $o/settings/$s.json; done
-    echo "DATASET ?= $4" > output/$4/settings/experiment.mk; exit;;
-  "defectmill train") step=03; cat $o/labels.csv $o/images.csv > $o/new; changed $o/new $o/networks.json;;
+    printf 'DATASET ?= %s\\nNETWORKS := %s\\n' $4 $o/model.keras > output/$4/settings/experiment.mk; exit;;
+  "defectmill train") step=03; cat $o/labels.csv $o/images.csv > $o/new; changed $o/new $o/networks.json
+    for f in model.keras history.csv curves.png; do [ -f $o/$f ] || echo > $o/$f; done;;
   "defectmill notebook") step=${4%%_*};;
   *) exit;;
 esac
@@ -242,6 +243,8 @@ def test_a_solution_that_comes_or_goes_counts_for_the_predictions_too(project):
         ("labelled.json", "02 05"),
         ("images.csv", "02 03 05"),
         ("networks.json", "03 04 05"),
+        ("history.csv", "03"),  # nothing is predicted by it
+        ("curves.png", "03"),
         ("thresholds.json", "04 05"),
         ("predicted.json", "04 05"),
         ("scores.json", "05"),

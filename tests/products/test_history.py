@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_the_report_and_says_so(mine, monkeypatch, capsys):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(history, "_place", fail)
+    monkeypatch.setattr(history, "place", fail)
     make(ran)
     assert "not kept in output/mine/runs: [Errno 28] No space left on device" in capsys.readouterr().out
     assert (output / "report.html").is_file()
@@ -386,6 +386,52 @@ def test_networks_json_stays_as_it_is_where_no_network_was_trained(mine):
     (output / "model.keras").unlink()
     stages.train(run, {})
     assert (output / "networks.json").stat().st_mtime_ns > before
+
+
+def test_a_history_that_was_deleted_comes_back_from_the_finished_run_and_nothing_trains(mine, capsys):
+    root, output, ran = mine
+    (root / "notebooks" / "experiments" / "mine.yml").write_text(
+        "dataset: sample\nlabels: {n_folds: 2}\ntraining: {epochs: 4, keep: last, schedule: {name: cosine}}\n"
+    )
+    every = {"labels__validation_fold": "every"}
+    make(ran, **every)
+    before = (output / "fold_1" / "history.csv").read_text()
+    for name in ("history.csv", "curves.png"):
+        (output / "fold_1" / name).unlink()
+    capsys.readouterr()
+    assert make(ran, **every)[0] == []
+    assert (
+        "  curves.png, history.csv: brought back from run 1-validation-fold-every\n"
+        in capsys.readouterr().out
+    )
+    assert (output / "fold_1" / "history.csv").read_text() == before
+    assert (output / "fold_1" / "curves.png").is_file()
+    # It counts as made by make: the run that is kept anew gives it back again.
+    _, run = make(ran, **every)
+    history.keep(run)
+    (output / "fold_1" / "model.keras").unlink()
+    assert make(ran, **every)[0] == []
+
+
+def test_a_history_that_no_finished_run_has_is_told_to_be_missing(mine, capsys):
+    _, output, ran = mine
+    _, run = make(ran)
+    (output / "history.csv").unlink()
+    (output / "runs" / "1-as-the-file" / "history.csv").unlink()
+    for _ in range(2):
+        capsys.readouterr()
+        stages.train(run, {})
+        told = (
+            f"WARNING: {output}: history.csv missing beside the network: no finished run has that; to train"
+        )
+        assert told in capsys.readouterr().out
+    # Of another network, though made of the same, it is not taken.
+    (output / "runs" / "1-as-the-file" / "history.csv").write_text("h")
+    note = json.loads((output / "trained.json").read_text())
+    (output / "trained.json").write_text(json.dumps({**note, "steps": 7}))
+    stages.train(run, {})
+    assert told in capsys.readouterr().out
+    assert not (output / "history.csv").exists()
 
 
 def stop_training(output, **settings):

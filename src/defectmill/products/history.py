@@ -94,12 +94,12 @@ def bring_back(run: Experiment, name: str, made_from: str) -> bool:
         shutil.rmtree(home / top, ignore_errors=True)
     (home / "checkpoint.keras").unlink(missing_ok=True)  # of a training that was stopped
     for product in sorted(sources, key=LAST.__contains__):
-        _place(sources[product], home / product)
+        place(sources[product], home / product)
     if name == "04_predict":
-        _place(kept / "submission.csv", run.submission)
+        place(kept / "submission.csv", run.submission)
     for suffix in (".ipynb", ".json"):
         if path.with_suffix(suffix).is_file():
-            _place(path.with_suffix(suffix), run.output / "notebooks" / f"{step}{suffix}")
+            place(path.with_suffix(suffix), run.output / "notebooks" / f"{step}{suffix}")
     print(f"{step} {run.name}: the same as in run {kept.name}, brought back", flush=True)
     return True
 
@@ -240,8 +240,8 @@ def _keep_products(run: Experiment, target: Path) -> None:
     homes = {provenance.step_of(one): one.training_folder for one in runs}
     for step, home in {**homes, **dict.fromkeys(KEPT, run.output)}.items():
         _keep_step(run, step, home, target)
-    _place(run.output / "networks.json", target / "networks.json")
-    _place(run.submission, target / "submission.csv")
+    place(run.output / "networks.json", target / "networks.json")
+    place(run.submission, target / "submission.csv")
 
 
 def _keep_step(run: Experiment, step: str, home: Path, target: Path) -> None:
@@ -256,15 +256,15 @@ def _keep_step(run: Experiment, step: str, home: Path, target: Path) -> None:
         note["made_from"] = ""
     folder = home.relative_to(run.output).as_posix()
     for product in products:
-        _place(home / product, target / folder / product)
+        place(home / product, target / folder / product)
     (target / "notebooks").mkdir(parents=True, exist_ok=True)
     if path.with_suffix(".ipynb").is_file():
-        _place(path.with_suffix(".ipynb"), target / "notebooks" / f"{step}.ipynb")
+        place(path.with_suffix(".ipynb"), target / "notebooks" / f"{step}.ipynb")
     note |= {"folder": folder, "products": products}
     (target / "notebooks" / f"{step}.json").write_text(json.dumps(note) + "\n")
 
 
-def _place(source: Path, target: Path) -> None:
+def place(source: Path, target: Path) -> None:
     """Put a file in another place: a network, which is never written to, as a link, all else as a copy."""
     with files.write_atomically(target) as part:
         if source.suffix == ".keras":

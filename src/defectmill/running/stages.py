@@ -1,6 +1,7 @@
 """The steps that make runs: what it is told, the settings of each as files, networks, arms, inspections."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from defectmill.products.manifest import (
     read_note,
     tell_set,
 )
-from defectmill.products.provenance import describe_step, describe_training, hash_step, hash_training
+from defectmill.products.provenance import describe_step, describe_training, hash_step, hash_training, step_of
 from defectmill.products.stopped import RESUME, list_changes, refuse_changed
 from defectmill.products.stored import load_predicted
 from defectmill.products.why import tell_origins
@@ -133,6 +134,7 @@ def train(run: Experiment, overrides: dict, keeps: bool = False, is_fresh: bool 
             shutil.rmtree(one.training_folder / RESUME, ignore_errors=True)
         if one not in to_train:
             print(f"03_train {run.name}: network {one.network} stands")
+            _bring_back_lost(one)
         else:
             is_new, made_from = True, hash_training(one)
             if not history.bring_back(one, "03_train", made_from):
@@ -160,6 +162,29 @@ def _has_trained(run: Experiment) -> bool:
         return False
     check_network(run, model)
     return note.get("made_from") == hash_training(run)
+
+
+def _bring_back_lost(run: Experiment) -> None:
+    """Bring back what was deleted beside a network that stands, where a kept run has it; else say so.
+
+    Nothing but the training can make a history again.
+    """
+    note, home = run.output / "notebooks" / f"{step_of(run)}.json", run.training_folder
+    products = read_note(note).get("products", history.NETWORK)
+    lost = [name for name in products if not (home / name).is_file()]
+    if not lost or run.variant:  # an arm takes from the baseline no more than it needs
+        return
+    kept, _, sources = history.find_kept(run, "03_train", hash_training(run)) or (home, note, {})
+    is_same = TRAINED in sources and sources[TRAINED].read_bytes() == (home / TRAINED).read_bytes()
+    if is_same and sources.keys() >= set(lost):
+        made = (home / "model.keras").stat().st_mtime
+        for name in lost:
+            history.place(sources[name], home / name)
+            os.utime(home / name, (made, made))  # what is newer than the step's note was written by hand
+        print(f"  {', '.join(lost)}: brought back from run {kept.name}", flush=True)
+    else:
+        todo = f"no finished run has that; to train it anew, delete {home / 'model.keras'} and make again"
+        print(f"WARNING: {home}: {', '.join(lost)} missing beside the network: {todo}", flush=True)
 
 
 def _refuse_training(run: Experiment) -> None:
