@@ -80,7 +80,7 @@ MAKEFLAGS += --no-print-directory
 # Steps of one experiment exclude each other, see `files.hold`.
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: all env input eda labels train predict report infer export golden convert kernel kernel-train push submit test test-all test-kaggle fuzz bench lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
+.PHONY: all env input eda labels train predict report infer export golden convert kernel kernel-train push submit test test-all test-kaggle coverage fuzz bench lint augment pseudo ablation ensemble import-config new runs site results compare cost rates plan why doctor lab list help clean lock FORCE
 .DEFAULT_GOAL := all
 
 ifdef MOVES
@@ -266,6 +266,12 @@ test: $(VENV)/.installed
 ## test-all: the slow tests too; with .venv-kaggle (make test-kaggle) also what Kaggle is sent, run there
 test-all: $(VENV)/.installed
 	@exec $(PY) -m pytest
+
+## coverage: how much of src the tests run, by line and branch, those of the kernels aside (about twice as long)
+coverage: export COVERAGE_FILE := $(CURDIR)/.coverage/data
+coverage: $(VENV)/.installed
+	@rm -rf .coverage && mkdir .coverage && $(PY) -m coverage run -m pytest -q -m "not slow"
+	@$(PY) -m coverage combine -q && $(PY) -m coverage report --skip-covered
 
 ## fuzz: damaged files and strings for every reader, for SECONDS=60; what is not refused in a line is kept
 fuzz: $(VENV)/.installed

@@ -340,6 +340,17 @@ def test_what_the_machine_cannot_do_is_said_in_a_line(error, told):
     assert "\n" not in explain_failure(error)
 
 
+def test_a_disk_that_fails_while_a_file_is_read_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("x")
+
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", fail)
+    with pytest.raises(DefectmillError, match=r"a\.txt: cannot be read \(the disk cannot be read or written"):
+        files.read_file(tmp_path / "a.txt")
+
+
 def test_a_disk_that_fills_up_while_a_file_is_written_is_told_with_its_name(tmp_path):
     """A limit on the size of files stands for the disk: what is written past it fails as there."""
     (tmp_path / "a.txt").write_text("older")
@@ -355,7 +366,11 @@ try:
 except OSError as error:
     sys.exit(explain_failure(error))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    # Coverage would write its file under the limit, too.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (
         1,
         f"{tmp_path / 'a.txt'}: the file grew larger than this system allows\n",
