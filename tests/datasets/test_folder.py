@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defectmill.dataset_info import builtin_datasets
+from defectmill.dataset_info import DatasetInfo, builtin_datasets
 from defectmill.datasets.competition import DatasetError
 from defectmill.datasets.folder import (
     APPLIED,
@@ -263,3 +263,43 @@ def test_a_folder_of_images_beside_ground_truth_is_not_mvtecs(tmp_path):
 def test_ids_of_images_in_a_folder_at_the_top_of_a_disk_name_files():
     paths = [Path("/raw/a.png"), Path("/raw/x/A.png"), Path("/raw/b.png")]
     assert [*_name_uniquely(paths).values()] == ["raw_a.png", "raw_x_A.png", "b.png"]
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    """Labels of YOLO, a class, for two images of one name; the one of the part test has no defect."""
+    for part, text in (("train", "0 0.125 0.25 0.5 0.25 0.5 0.75 0.125 0.75\n"), ("test", "")):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / part).mkdir(parents=True)
+        write_image(tmp_path / "images" / part / "a.png", np.zeros((4, 8), np.uint8))
+        (tmp_path / "labels" / part / "a.txt").write_text(text)
+    (tmp_path / "data.yaml").write_text("names: [dent]\n")
+    return tmp_path
+
+
+def described(form: str, *names: str) -> DatasetInfo:
+    kinds = [{"id": n, "name": name, "colour": (n, 0, 0)} for n, name in enumerate(names, 1)]
+    return DatasetInfo.model_validate({"name": "x", "title": "X", "classes": kinds, "format": form})
+
+
+def test_labels_of_a_tool_go_to_the_channels_of_their_names_and_keep_their_parts(boxes):
+    test, train = sorted(read_raw(boxes, described("yolo", "scratch", "dent")), key=lambda one: one.image_id)
+    assert (test.image_id, test.part) == ("images_test_a.png", "test")
+    assert (train.image_id, train.part) == ("images_train_a.png", "train")
+    assert train.masks.sum(axis=(0, 1)).tolist() == [0, 6]
+    assert train.masks[1:3, 1:4, 1].all()
+    assert not test.masks.any()
+    assert train.note.startswith("annotated in the format yolo")
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("yolo", r"a\.png: has a 'dent', which is no class; there are \['hole'\]"),
+        ("coco", r"is not annotated in the format coco \(\"format\" is in the info\.json of x\)"),
+        ("yolo9", r"no format 'yolo9'; there are: coco, yolo, .* \(\"format\" is in the info\.json of x\)"),
+    ],
+)
+def test_labels_that_are_not_as_described_are_refused(boxes, form, told):
+    with pytest.raises(DatasetError, match=told):
+        list(read_raw(boxes, described(form, "hole")))

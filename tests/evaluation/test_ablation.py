@@ -61,6 +61,7 @@ def test_arms_are_read_from_the_experiment_s_file_or_the_default_one(root):
         (None, "ablations: wanted arms"),
         ("lite2", "default.yml: wanted arms"),
         ("lite2: 3", "default.yml: wanted arms"),
+        ("ema: {}\nema: {training.ema: 0.9}", r"default.yml: not YAML: line 2: 'ema' is there twice"),
         ("../x: {about: a}", "'../x' cannot be the name of an arm"),
         ("baseline: {about: a}", "'baseline' cannot be the name of an arm"),
         ("folds: {labels.n_folds: 3}", "arm 'folds' changes labels.n_folds: arms share data, folds and seed"),

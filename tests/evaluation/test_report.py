@@ -210,3 +210,19 @@ def test_a_report_is_made_of_no_edited_or_missing_predictions(run):
     (run.output / "validation.csv").write_text("edited")
     with pytest.raises(ConfigError, match=r"validation\.csv: not as 04 wrote it"):
         report.require_products(run)
+
+
+def test_arms_are_shown_with_what_they_gain_over_the_baseline_which_gains_nothing(tmp_path):
+    columns = (
+        "arm,settings,score,micro_dice,image_recall,false_alarm_rate,difference,low,high,verdict,minutes"
+    )
+    rows = ["baseline,,0.9,0.5,1.0,0.25,,,,,2.4", "<b>,NA,0.9,0.6,1.0,0.25,0.1,-0.02,0.2,unclear,3.0"]
+    (tmp_path / "ablation.csv").write_text("\n".join([columns, *rows]) + "\n")
+    page = report.show_ablation(tmp_path / "ablation.csv").to_html()
+    cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", page)
+    assert cells == [
+        *("arm", "settings", "score", "Dice", "images found", "false alarms"),
+        *("Dice - baseline's [95 %]", "verdict", "minutes"),
+        *("baseline", "", "0.900", "0.500", "1.000", "0.250", "", "", "2"),
+        *("&lt;b&gt;", "NA", "0.900", "0.600", "1.000", "0.250", "+0.100 [-0.020, +0.200]", "unclear", "3"),
+    ]

@@ -57,6 +57,18 @@ def test_only_the_likeliest_class_stands_where_classes_exclude():
     assert make_masks(probs, thresholds, exclusive=False).tolist() == [[[1, 1], [1, 0], [0, 0]]]
 
 
+def test_a_defect_in_a_filled_hole_of_another_class_keeps_its_pixels_where_classes_exclude():
+    ring, dot = np.zeros((2, 5, 7))
+    ring[1:4, 1:5], ring[2, 2:4] = 0.9, 0
+    dot[2, 2] = 0.8
+    filled = [ClassThreshold(0.5, 0.5, 0, fill_holes=True)] * 2
+    masks = make_masks(np.stack([ring, dot], 2), filled, exclusive=True)
+    assert masks[2].tolist() == [[0, 0], [1, 0], [0, 1], [1, 0], [1, 0], [0, 0], [0, 0]]
+    assert masks.sum(axis=(0, 1)).tolist() == [11, 1]
+    shared = make_masks(np.stack([ring, dot], 2), filled, exclusive=False)
+    assert shared.sum(axis=(0, 1)).tolist() == [12, 1]
+
+
 def test_each_class_has_its_own_threshold():
     masks = make_masks(
         np.stack([MAP, MAP], 2), [ClassThreshold(0.5, 0.7, 0), ClassThreshold(0.5, 0.5, 9)], False

@@ -1,5 +1,6 @@
 """Exact resume: a training that was stopped anywhere ends as one that never was, to the bit."""
 
+import errno
 import json
 import os
 import shutil
@@ -284,6 +285,17 @@ def test_states_that_do_not_say_what_they_were_made_from_are_not_gone_on_with(st
     assert sequence.first == 0
     said = f"WARNING: {states / RESUME}: made_from.json cannot be read: the training begins anew\n"
     assert capsys.readouterr().out == said
+
+
+def test_a_disk_that_knows_no_links_gets_a_copy_of_the_checkpoint(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fail)
+    (tmp_path / "checkpoint.keras").write_bytes(b"weights")
+    resume.link(tmp_path / "checkpoint.keras", tmp_path / "000001-0000000.keras")
+    (tmp_path / "checkpoint.keras").write_bytes(b"of a later epoch")
+    assert (tmp_path / "000001-0000000.keras").read_bytes() == b"weights"
 
 
 def test_files_are_put_back_as_they_were_at_the_state(states, load, capsys):
