@@ -167,6 +167,7 @@ def test_runs_that_are_no_text_are_refused(value):
     [
         ("0 3", "run 1 (0 3) is not positive; pixels count from 1"),
         ("1 2 9 0", "run 2 (9 0) is not positive"),
+        ("1 2 5 1 0 3", "run 3 (0 3) is not positive; pixels count from 1"),
         ("9 2 1 2", "run 2 (1 2) is not sorted after run 1 (9 2)"),
         ("1 5 5 2", "run 2 (5 2) overlaps run 1 (1 5)"),
         ("4 1 4 1", "run 2 (4 1) overlaps run 1 (4 1)"),
@@ -187,6 +188,10 @@ def test_long_text_is_shortened_in_the_message():
     with pytest.raises(RleError, match=r"'1 1 1 .*\.\.\.'") as caught:
         parse_runs("1 " * 500)
     assert len(str(caught.value)) < 150
+    whole = 20 * "12 " + "\t"
+    for text, shown in ((whole[1:], whole[1:]), (whole, whole[:57] + "...")):
+        with pytest.raises(RleError, match=re.escape(f": {shown!r}") + "$"):
+            parse_runs(text)
 
 
 def test_leading_zeros_count_for_nothing():

@@ -101,9 +101,10 @@ def test_fingerprint_keeps_fine_stripes_and_a_quarter_of_coarse_ones():
     # Of a wave of 16 pixels a Gaussian of 2 takes exp(-2 (2 pi / 16)^2) away, of one of 4 next to nothing.
     rows = 2 * np.pi * np.arange(64)[:, None]
     image = 120 + 40 * np.sin(rows / 16) + 40 * np.sin(rows / 4) + np.zeros((1, 128))
-    seen = fingerprint(image.round().astype(np.uint8)[:, :, None]).reshape(64, 64)
-    coarse, fine = np.abs(np.fft.rfft(seen.mean(axis=1)))[[4, 16]]
-    assert coarse / fine == pytest.approx((1 - np.exp(-2 * (2 * np.pi / 16) ** 2)) / 0.993, abs=0.03)
+    for axis, drawn in ((1, image), (0, image.T)):
+        seen = fingerprint(drawn.round().astype(np.uint8)[:, :, None]).reshape(64, 64)
+        coarse, fine = np.abs(np.fft.rfft(seen.mean(axis=axis)))[[4, 16]]
+        assert coarse / fine == pytest.approx((1 - np.exp(-2 * (2 * np.pi / 16) ** 2)) / 0.993, abs=0.03)
 
 
 def test_fingerprint_has_the_mean_0():
@@ -191,6 +192,36 @@ def test_pairs_about_the_threshold_are_listed(block):
     assert all(first[:5] != second[:5] for first, second in listed)
     np.testing.assert_allclose(pairs["similarity"][:3], np.cos(np.radians([10, 20, 30])), atol=1e-6)
     assert len(duplicates.pairs_at_threshold(images, fingerprints, info, n=1)) == 2
+
+
+def test_pairs_equally_near_the_threshold_are_listed_in_the_order_of_the_images(block):
+    """Four alike by exactly a half, of which the first two pairs are asked for."""
+    prints = np.zeros((7, 8), np.float32)
+    prints[:, 0] = np.sqrt(0.5)
+    prints[np.arange(7), np.arange(1, 8)] = np.sqrt(0.5)
+    prints[4:] = np.eye(8, dtype=np.float32)[5:]  # unlike
+    images = pd.DataFrame({"ImageId": ["d", "c", "b", "a", "x", "y", "z"], "group": range(7)})
+    info = make_info().model_copy(update={"near_duplicate": 0.7})
+    pairs = duplicates.pairs_at_threshold(images, prints, info, n=2)
+    assert pairs[["first", "second"]].to_numpy().tolist() == [["d", "c"], ["d", "b"]]
+
+
+def test_images_alike_by_exactly_the_threshold_are_one_part():
+    prints = np.array([[1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]], np.float32)
+    table = pd.DataFrame({"ImageId": ["a", "b"], "digest": ["1", "2"]})
+    info = make_info().model_copy(update={"near_duplicate": 0.5})
+    assert find_groups(Scan(table, prints), info).tolist() == [0, 0]
+    pairs = duplicates.pairs_at_threshold(table.assign(group=0), prints, info)
+    assert pairs[["side", "similarity"]].to_numpy().tolist() == [["joined", 0.5]]
+
+
+def test_as_many_pairs_as_are_asked_for_are_listed_the_nearest_first():
+    prints = np.array([turned(d) for d in np.random.default_rng(4).permutation(60)], np.float32)
+    images = pd.DataFrame({"ImageId": [f"{n}.png" for n in range(60)], "group": range(60)})
+    info = make_info().model_copy(update={"near_duplicate": 0.99999})
+    pairs = duplicates.pairs_at_threshold(images, prints, info, n=40)
+    np.testing.assert_allclose(pairs["similarity"], np.cos(np.radians(1)), atol=1e-6)
+    assert len(pairs) == 40
 
 
 def test_pair_of_two_images_alone_is_listed():

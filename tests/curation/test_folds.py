@@ -68,6 +68,13 @@ def test_few_images_of_many_kinds_are_split_too():
     assert sorted(assign_folds(images, 4, seed=0)) == [0, 1, 2, 3]
 
 
+def test_as_many_images_of_each_kind_as_folds_give_every_fold_one():
+    images = image_table(6, per_group=1).assign(classes=["1", "2", "1", "2", "2", "1"])
+    for seed in range(8):
+        table = images.assign(fold=assign_folds(images, 3, seed))
+        assert table.groupby("fold")["classes"].agg(sorted).tolist() == [["1", "2"]] * 3
+
+
 def test_the_only_group_of_a_class_always_trains():
     images = image_table(24)
     images.loc[images["group"] == 5, "classes"] = "7"
@@ -82,6 +89,8 @@ def test_fewer_groups_than_folds_is_refused():
     said = "4 folds need as many groups; there are 3: lower labels.n_folds to 3"
     with pytest.raises(DefectmillError, match=re.escape(said)):
         assign_folds(image_table(3), 4, seed=0)
+    with pytest.raises(DefectmillError, match=r"there are 2: lower labels\.n_folds to 2$"):
+        assign_folds(image_table(2), 3, seed=0)
     with pytest.raises(
         DefectmillError, match="2 folds need as many groups; there are 1: more parts are needed"
     ):

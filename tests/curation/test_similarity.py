@@ -127,6 +127,11 @@ def test_opposites_are_not_sorted_together(many):
     assert all(block.min() > 0.99 for *_, block in compare(both))
 
 
+def test_opposites_before_one_background_are_not_sorted_together(many):
+    both = np.tile(unit([[3, 4, 5, 35], [-3, -4, -5, 35]]), (100, 1))
+    assert all(block.min() > 0.99 for *_, block in compare(both))  # the others are alike by 0.92
+
+
 def test_empty_sets_are_compared_to_nothing():
     none = np.zeros((0, 3), np.float32)
     assert list(compare(none)) == []

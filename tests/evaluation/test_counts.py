@@ -227,6 +227,13 @@ def test_bins_of_components_begin_at_powers_of_four(area, smallest):
     assert (row.smallest, row.largest, row.true, row.hit, row.false) == (smallest, 4 * smallest - 1, 1, 1, 0)
 
 
+def test_areas_that_no_component_has_stand_between_those_that_some_have():
+    truth = np.zeros((3, 70, 1), np.uint8)
+    truth[0, 5] = truth[2, :20] = 1  # 1 pixel and 20
+    table = tabulate({"a": truth}, {"a": truth})
+    assert table[["smallest", "true"]].to_numpy().tolist() == [[1, 1], [4, 0], [16, 1]]
+
+
 def test_no_components_give_no_rows_and_a_missing_image_is_refused():
     clean = {"a": np.zeros((3, 5, 2), np.uint8)}
     table = tabulate(clean, clean)

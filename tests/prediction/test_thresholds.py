@@ -83,6 +83,15 @@ def test_tried_numbers_are_those_of_the_masks_made():
         assert row.imagewise_dice == pytest.approx(np.mean(dice))
 
 
+def test_a_best_pixel_reaches_its_threshold_where_it_is_equal():
+    probs, truth = np.zeros((4, 6, 1)), np.zeros((4, 6, 1), np.uint8)
+    probs[1, 2], truth[1, 2] = 0.7, 1
+    _, tried = pick((probs, truth))
+    assert tried["imagewise_dice"][tried["high_threshold"] == 0.7].tolist() == [1, 0, 0, 0]
+    assert tried["threshold"][tried["imagewise_dice"] == 1].tolist() == [0.5, 0.5]
+    assert make_masks(probs, [ClassThreshold(0.5, 0.7, 0)], exclusive=False).sum() == 1
+
+
 def test_class_that_is_never_there_predicts_nothing():
     truth = np.zeros((3, 5, 1), np.uint8)
     searched = search([(MAP[:, :, None], truth)] * 10, [20.0], shares=(0,))
@@ -220,8 +229,20 @@ def test_a_rare_class_full_of_false_alarms_does_not_speak_for_the_others():
     once = clean.copy()
     once[LARGE, 1] = 1
     for more in ([], [(second, once)]):
-        thresholds, _ = choose(search(pairs + more, [10, 10]))
+        thresholds, tried = choose(search(pairs + more, [10, 10]))
         assert thresholds == [ClassThreshold(0.5, 0.5, 3), NOTHING]
+        if not more:
+            assert tried["gain"][tried["ClassId"] == 2].tolist() == [-60, -60]
+
+
+@pytest.mark.parametrize(("n", "high"), [(1, 0.5), (20, 0.9)])
+def test_an_alarm_of_an_absent_class_counts_the_more_the_more_images_could_have_had_one(n, high):
+    probs, truth = np.zeros((3, 5, 2)), np.zeros((3, 5, 2), np.uint8)
+    probs[LARGE, 0] = truth[LARGE, 0] = 1
+    alarm = probs.copy()
+    alarm[0, 4, 1] = 0.6
+    searched = search([(alarm, truth)] + [(probs, truth)] * (n - 1), [3, 3], (0.5, 0.9), [0])
+    assert choose(searched)[0] == [ClassThreshold(0.5, 0.5, 0), ClassThreshold(0.5, high, 0)]
 
 
 def test_an_absent_class_without_alarms_follows_the_others():
@@ -284,13 +305,13 @@ def test_a_demanded_image_recall_is_met_whatever_it_costs():
     sure, faint, alarm = np.where(seen, 0.9, 0.0), np.where(seen, 0.4, 0.0), np.full((4, 6, 1), 0.4)
     pairs = [(sure, seen)] * 3 + [(faint, seen)] + [(alarm, clean)] * 20
     thresholds = {}
-    for demanded in (0.0, 0.7, 0.8, 1.0):
+    for demanded in (0.0, 0.7, 0.75, 0.7525, 0.8, 1.0):  # of four images
         settings = PredictSettings(
             thresholds=(0.3, 0.5), minimum_areas=(0,), image_recall=demanded, expected_dice=()
         )
         chosen, _ = choose(search_grid(pairs, settings, [5], exclusive=False))
         thresholds[demanded] = chosen[0].threshold
-    assert thresholds == {0.0: 0.5, 0.7: 0.5, 0.8: 0.3, 1.0: 0.3}
+    assert thresholds == {0.0: 0.5, 0.7: 0.5, 0.75: 0.5, 0.7525: 0.3, 0.8: 0.3, 1.0: 0.3}
 
 
 def test_a_demand_that_nothing_meets_takes_what_hits_most():
@@ -315,9 +336,18 @@ def test_calibration_undoes_what_made_the_probabilities_too_low():
         assert calibrated[level] == pytest.approx(wanted, abs=0.03)
     settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), expected_dice=())
     searched = search_grid(pairs[:1], settings, [1], False, (2 * levels[None]).clip(0, 1))
-    (point,) = searched.class_thresholds[0]
-    assert point.threshold == pytest.approx(0.25, abs=0.003)
-    assert point.weight == pytest.approx(2, abs=0.05)
+    # Level 64 is the first of at least a quarter, 39 of at least 0.15.
+    assert searched.class_thresholds == [[ClassThreshold(63.5 / 255, 63.5 / 255, 0, weight=0.3 / levels[39])]]
+
+
+def test_a_calibrated_threshold_stays_between_a_hundredth_and_99():
+    settings = PredictSettings(thresholds=(0.5,), minimum_areas=(0,), expected_dice=())
+    always, never = np.ones(256), np.zeros(256)
+    always[0] = 0
+    pair = np.zeros((3, 5, 2)), np.zeros((3, 5, 2), np.uint8)
+    points = search_grid([pair], settings, [1, 1], False, np.stack([always, never])).class_thresholds
+    assert points[0] == [ClassThreshold(0.01, 0.01, 0, weight=0.3 * 255)]
+    assert points[1] == [ClassThreshold(0.99, 0.99, 0, weight=0.3)]
 
 
 def test_the_fewer_groups_a_class_has_the_less_is_calibrated():

@@ -157,8 +157,9 @@ def pairs_at_threshold(
     Args:
         images: image table with groups; fingerprints: (N, D), in its order.
     Returns:
-        Up to 2n rows, on each side the nearest to the threshold first: side ("joined": similarity above it,
-        and no file name joins them; "apart": below it, in different groups), similarity, first, second.
+        Up to 2n rows, on each side the nearest to the threshold first, of equal ones the first: side
+        ("joined": similarity above it, and no file name joins them; "apart": below it, in different groups),
+        similarity, first, second.
     """
     ids, groups, radius = images["ImageId"].to_numpy(), images["group"].to_numpy(), 1 - info.near_duplicate
     parts = _number_groups([_join_by_name(images["ImageId"], info)], len(ids))
@@ -172,7 +173,7 @@ def pairs_at_threshold(
             for row, column in zip(*_find_least(gaps, n), strict=True):
                 pair = ids[rows[row]], ids[columns[column]]
                 found[side][pair] = float(gaps[row, column]), 1 - float(distances[row, column])
-            found[side] = dict(sorted(found[side].items(), key=lambda item: (item[1], item[0]))[:n])
+            found[side] = dict(sorted(found[side].items(), key=lambda item: item[1])[:n])
     table = [
         (side, likeness, *pair) for side, pairs in found.items() for pair, (_, likeness) in pairs.items()
     ]
@@ -187,7 +188,7 @@ def _differ(keys: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
 def _find_least(values: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
     """Find the n least finite numbers of a matrix, of equal ones the first: their rows and columns."""
     flat = values.ravel()
-    bound = np.partition(flat, n - 1)[n - 1] if flat.size > n else np.inf
+    bound = np.partition(flat, n)[:n].max() if flat.size > n else np.inf
     places = np.flatnonzero(np.isfinite(flat) & (flat <= bound))
     return np.unravel_index(places[np.argsort(flat[places], kind="stable")[:n]], values.shape)
 
