@@ -16,15 +16,14 @@ from defectmill.products import history, inputs
 from defectmill.products.manifest import tell_set
 from defectmill.products.stored import load_predicted
 from defectmill.products.why import print_why
+from defectmill.running.exports import export, tell_line
 from defectmill.running.notebooks import divert_stderr, stop_kernels_with_this_process, tell_products
 from defectmill.running.stages import (
     clean,
-    export,
     infer,
     parse_overrides,
     run_ablation,
     run_step,
-    tell_line,
     train,
     write_stage_settings,
 )

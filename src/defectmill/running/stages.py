@@ -26,7 +26,7 @@ from defectmill.products.provenance import describe_step, describe_training, has
 from defectmill.products.stopped import RESUME, list_changes, refuse_changed
 from defectmill.products.stored import load_predicted
 from defectmill.products.why import tell_origins
-from defectmill.running.notebooks import divert_stderr, run_notebook, tell_products
+from defectmill.running.notebooks import run_notebook, tell_products
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
@@ -246,28 +246,6 @@ def run_ablation(run: Experiment, overrides: dict, is_fresh: bool = False) -> No
     print(table.round(3).to_string(index=False))
 
 
-def tell_line(roi: str, mm_per_pixel: str) -> dict[str, Any]:
-    """Overrides of what is said on the command line; a relative ROI begins at the current folder."""
-    told = {"line.roi": roi and str(Path(roi).expanduser().absolute()), "line.mm_per_pixel": mm_per_pixel}
-    return {name: value for name, value in told.items() if value}
-
-
-def export(run: Experiment, overrides: dict, given: Any) -> list[Path]:
-    """Write networks for other runtimes, of the command line's `given`, and give the folders.
-
-    Raises:
-        ConfigError: see `export.folder.export`; what TensorFlow and the converters say goes to export.log.
-    """
-    if not overrides:
-        run, overrides = load_predicted(run.name)
-    run = load_experiment(run.name, {**overrides, **tell_line(given.roi, given.mm_per_pixel)})
-    out = str(Path(given.out).expanduser().absolute()) if given.out else ""
-    with divert_stderr(run.output / "export.log"):
-        from defectmill.export import folder
-
-        return folder.export(run, given.format, given.precision, out)
-
-
 def infer(
     run: Experiment, overrides: dict, folders: tuple[str, str], formats: str = "", line: dict | None = None
 ) -> None:
@@ -279,7 +257,7 @@ def infer(
         overrides: none: those that make last predicted with.
         folders: of the images and of the products; relative ones begin at the current folder.
         formats: see `convert.choose_formats`.
-        line: of `tell_line`.
+        line: of `exports.tell_line`.
     Raises:
         ConfigError: see `prediction.inspection.check_inspection`.
         DefectmillError: a picture could not be read, or none; the products are there, and say why of each.
