@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks import rle, strings, thresholds
+from benchmarks import labels, rle, starts, strings, thresholds
 from benchmarks.measuring import Row, compare, tell_time
 from defectmill.files import ROOT
 from defectmill.rle import mask_to_rle
@@ -53,3 +54,25 @@ def test_a_part_that_is_not_there_is_refused(only):
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: ONLY={only} is no part of the benchmarks: one of rle")
+
+
+def test_the_shares_of_ours_are_those_of_masks_drawn_row_by_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(labels, "N_IMAGES", 40)
+    labels.write_table(tmp_path / "t.csv", ["1 3", "5 409596"], np.random.default_rng(0))
+    areas, shares = labels.make_tables(tmp_path / "t.csv")
+    table = pd.read_csv(tmp_path / "t.csv", keep_default_na=False)
+    wanted = [share for *_, share in labels.measure_rows(table)]
+    assert sum(wanted) > 0
+    assert shares["num_total_masks"].sum() == np.count_nonzero(wanted)
+    assert shares.iloc[:, 2:].to_numpy().ravel().tolist() == wanted
+    assert (areas / 409600).tolist() == wanted
+    ids = shares["ImageId"]
+    assert [share for i in ids for share in labels.measure_image(table, i)] == wanted
+
+
+@pytest.mark.parametrize("notebook", ["01_eda", "02_labels"])
+def test_the_imports_of_a_notebook_are_found(notebook):
+    lines = starts.list_imports(notebook).splitlines()
+    assert "from defectmill.config import load_experiment" in lines
+    assert len(lines) > 4
+    assert all(line.startswith(("from ", "import ")) for line in lines)

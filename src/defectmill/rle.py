@@ -78,7 +78,8 @@ def parse_runs(rle: str, shape: tuple[int, int] | None = None) -> tuple[np.ndarr
     Raises:
         RleError: not pairs of whole numbers, a zero, unsorted or overlapping runs, or one past the image.
     """
-    numbers = _read_runs(rle, shape)[0]
+    # Most rows of a label table are empty.
+    numbers = np.zeros(0, np.int64) if isinstance(rle, str) and not rle else _read_runs(rle, shape)[0]
     return numbers[::2], numbers[1::2]
 
 

@@ -15,7 +15,7 @@ from benchmarks.measuring import Row
 from defectmill import files
 from defectmill.running.doctor import check_processor
 
-PARTS = ("rle", "thresholds")
+PARTS = ("rle", "labels", "starts", "thresholds")
 
 
 def main() -> None:

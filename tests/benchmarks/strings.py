@@ -10,7 +10,6 @@ from defectmill.files import ROOT
 from defectmill.labels import read_csv
 
 SHAPE = (256, 1600)
-N_IMAGES, N_CLASSES = 12_568, 4
 DATA = Path(os.environ.get("DEFECTMILL_REALDATA") or ROOT.parent / "shared" / "data")
 REAL = DATA / "severstal" / "train_current.csv"
 

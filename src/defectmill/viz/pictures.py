@@ -11,10 +11,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import scipy  # loads its parts where they are used
 from jinja2 import Template
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from scipy import ndimage
 
 from defectmill.dataset_info import DatasetInfo
 from defectmill.images import (
@@ -178,9 +178,9 @@ def show_steps(
         sure = np.where(weighted.argmax(axis=2) == class_id - 1, sure, 0)
     bound = wanted.cut(sure)
     above = sure > bound
-    components, n = ndimage.label(above, np.ones((3, 3)))
+    components, n = scipy.ndimage.label(above, np.ones((3, 3)))
     areas = np.bincount(components[above], minlength=n + 1)[1:]
-    peaks = np.array(ndimage.maximum(sure, components, np.arange(1, n + 1)))
+    peaks = np.array(scipy.ndimage.maximum(sure, components, np.arange(1, n + 1)))
     keep = (areas >= wanted.minimum_area) & (peaks >= wanted.high_threshold)
     cleaned = np.concatenate([[False], keep])[components]
     masks = [colours_from_masks(mask[:, :, None], [kind.colour]) for mask in (above, cleaned)]
