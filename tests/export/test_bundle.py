@@ -132,6 +132,21 @@ def test_probabilities_are_those_of_predict_probs(root, maps, overrides):
     np.testing.assert_array_equal(maps.predict(finder.run, image, shown), predict_probs(finder, image, run))
 
 
+class Below(Finder):
+    """Gives the grey of three rows below and columns right, which in a tile may be beyond the picture."""
+
+    def run(self, x):
+        return np.repeat(np.roll(x, (-3, -3), axis=(1, 2)) / np.float32(255), 2, axis=3)
+
+
+def test_a_tile_that_is_larger_than_the_picture_is_extended_as_in_predict_probs(root, maps):
+    write_dark_finder(root)
+    run, below = load_experiment("fake", {"predict.tiles": {"shape": [64, 64], "overlap": 6}}), Below()
+    image = np.random.default_rng(0).integers(0, 256, (37, 53, 1)).astype(np.uint8)
+    shown = bundle.describe_network(run, "n.onnx")
+    np.testing.assert_array_equal(maps.predict(below.run, image, shown), predict_probs(below, image, run))
+
+
 def test_a_network_gets_sides_that_it_takes_with_the_edge_repeated(maps):
     taken = []
 
