@@ -211,12 +211,13 @@ def test_settings_are_those_that_make_last_predicted_with_unless_others_are_give
 def test_region_and_scale_of_the_command_line_stand_above_the_files(asked, root):
     write_picture(root / "parts" / "a.png")
     yml = root / "notebooks" / "experiments" / "fake.yml"
-    yml.write_text(f"{yml.read_text()}line: {{mm_per_pixel: 2, roi: none.png}}\n")
+    yml.write_text(f"{yml.read_text()}line: {{mm_per_pixel: 2}}\n")
     (root / "place" / "left.json").write_text("[[[0, 0], [4, 0], [4, 11], [0, 11]]]")
     words = ["infer", "fake", "--images=../parts", "--out=found"]
     main([*words, "--roi=left.json", "--mm-per-pixel=0.5"])
     given = {"line.roi": str(root / "place" / "left.json"), "line.mm_per_pixel": "0.5"}
     assert asked[0]["overrides"] == given
+    yml.write_text(yml.read_text().replace("mm_per_pixel: 2", "roi: none.png"))
     with pytest.raises(DefectmillError, match=r"none\.png: no such file"):
         main(words)
     with pytest.raises(ConfigError, match=r"setting 'line\.mm_per_pixel' = '0,5'"):
