@@ -25,8 +25,10 @@ def measure() -> Iterator[Row]:
 def list_imports(notebook: str) -> str:
     """The imports of a notebook, a line each."""
     cells = json.loads((files.ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
-    lines = "".join(cells[2]["source"]).splitlines()
-    return "\n".join(line.strip() for line in lines if line.strip().startswith(("from ", "import ")))
+    lines = [
+        line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()
+    ]
+    return "\n".join(line for line in lines if line.startswith(("from ", "import ")))
 
 
 def _row(what: str, command: list[str], wanted: float) -> Row:

@@ -34,7 +34,7 @@ def measure() -> Iterator[Row]:
 def search(maps: Maps, exclusive: bool) -> GridSearch:
     """Ours, with a calibration as that of crops: what a network says is too much."""
     calibration = np.tile(np.linspace(0, 1, LEVELS) ** 1.5, (len(SHARES), 1))
-    return search_grid(maps, PredictSettings(), AREAS, exclusive, calibration)
+    return search_grid(maps, PredictSettings(expected_dice=()), AREAS, exclusive, calibration)
 
 
 def search_as_before(maps: Maps, points: list[list[ClassThreshold]], exclusive: bool) -> np.ndarray:
