@@ -260,15 +260,25 @@ def test_a_network_that_is_replaced_is_kept_and_its_state_goes(sent, run, tmp_pa
 
 
 def test_networks_come_back_by_the_settings_that_were_sent(run, tmp_path):
-    many = load_experiment("e", {"labels.validation_fold": 1, "labels.n_folds": 2, "seed": 7})
-    sessions.write_training(many, PLACE)
-    note = come_back(many, tmp_path, seed=7)
-    assert note["from"]["settings"]["seed"] == 7
-    assert note["made_from"] == hash_training(many)
-    (run.output / "trained.json").unlink()
+    every = {"labels.validation_fold": "every", "labels.n_folds": 2, "training.keep": "last"}
+    two = load_experiment("e", {**every, "training.schedule.name": "cosine"})
+    sessions.write_training(two, PLACE)
+    write_tables(two)
+    one = two.model_copy(update={"network": "fold_1"})
+    note = {"from": describe_training(one), "made_from": "other"}
+    members = {"fold_1__trained.json": json.dumps(note), "notebooks__03_train_fold_1.json": "{}"}
+    sessions.bring_back(run, leave(tmp_path / "training.session", "done", **members))
+    come = json.loads((run.output / "fold_1" / "trained.json").read_text())
+    assert come["made_from"] == hash_training(one)
+
+
+def test_a_session_without_a_network_leaves_that_of_here_and_its_state(sent, run, tmp_path):
+    (run.output / "model.keras").write_text("here")
     session = leave(tmp_path / "training.session", "stopped", **{"images.csv": "of a session"})
     assert sessions.bring_back(run, session)["outcome"] == "stopped"
     assert (run.output / "images.csv").read_text() == "of a session"
+    assert (run.output / "model.keras").read_text() == "here"
+    assert not (run.output / "runs").exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b"no zip", None])
