@@ -109,8 +109,8 @@ env: $(VENV)/.installed
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@sh .ci/make-env
 
-$(KAGGLE_VENV)/.installed: requirements-kaggle.txt pyproject.toml
-	@VENV="$(KAGGLE_VENV)" sh .ci/make-env requirements-kaggle.txt
+$(KAGGLE_VENV)/.installed: .ci/requirements-kaggle.txt pyproject.toml
+	@VENV="$(KAGGLE_VENV)" sh .ci/make-env .ci/requirements-kaggle.txt
 
 ## input: make input/DATASET; real datasets need RAW=<folder as its source ships it>
 input: $(IN)/dataset.json
