@@ -184,7 +184,8 @@ def show_steps(
     keep = (areas >= wanted.minimum_area) & (peaks >= wanted.high_threshold)
     cleaned = np.concatenate([[False], keep])[components]
     masks = [colours_from_masks(mask[:, :, None], [kind.colour]) for mask in (above, cleaned)]
-    what = f"of at least {wanted.minimum_area:,} pixels that reach {wanted.high_threshold:g}"
+    reached = f" that reach {wanted.high_threshold:g}" if wanted.high_threshold else ""
+    what = f"of at least {wanted.minimum_area:,} pixels{reached}"
     titles = [
         "the image",
         f"probability of {kind.name}, black 0 to white 1: at most {sure.max():.2f}",
