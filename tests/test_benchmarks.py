@@ -26,10 +26,11 @@ def test_all_decoders_and_encoders_agree():
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_the_threshold_search_counts_to_the_pixel_what_it_always_did(exclusive):
+@pytest.mark.parametrize("expected", [(), thresholds.EXPECTED])
+def test_the_threshold_search_counts_to_the_pixel_what_it_always_did(exclusive, expected):
     maps = [*thresholds.draw_maps(8, np.random.default_rng(2))]
     assert sum(truth.any(axis=(0, 1)).sum() for _, truth in maps) > 3
-    found = thresholds.search(maps, exclusive)
+    found = thresholds.search(maps, exclusive, expected)
     former = thresholds.search_as_before(maps, found.class_thresholds, exclusive)
     np.testing.assert_array_equal(found.counts, former)
     assert len(np.unique(former[..., 2].sum(axis=0))) > 50

@@ -37,7 +37,7 @@ def measure() -> Iterator[Row]:
     what = f"labels of 12,568 x 4, areas and Table 2, {told}"
     yield compare(what, "row by row, masks drawn", (ours, by_row), 20)
     yield compare(what, "image by image, its rows looked up, masks drawn", (ours, by_image), 20)
-    yield Row(what, "the clock", ours, 3, "s", tell_time(ours))
+    yield Row(what, "processor time", ours, 3, "s", tell_time(ours))
 
 
 def _seconds(function: Callable[[], object]) -> float:

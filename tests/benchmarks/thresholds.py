@@ -7,34 +7,41 @@ import cv2
 import numpy as np
 
 from benchmarks.measuring import Row, compare, least_seconds
-from defectmill.prediction.postprocess import ClassThreshold
+from defectmill.prediction.postprocess import ClassThreshold, cut_by_expected_dice
 from defectmill.prediction.thresholds import GridSearch, search_grid
 from defectmill.scores import LEVELS
 from defectmill.settings import PredictSettings
 
 SHAPE, SHARES = (128, 800), (0.07, 0.02, 0.41, 0.064)  # of a network's maps; images with each class
 AREAS = [500.0, 300.0, 900.0, 1500.0]
+EXPECTED = PredictSettings().expected_dice
 N_MAPS = 100  # of 2,500: one map is searched after the other
 Maps = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def measure() -> Iterator[Row]:
-    """Measure the default grid, where classes may overlap and where a pixel has one class at most."""
+    """Measure thresholds of all images, and the default grid, which tries one of each image, too."""
     maps = [*draw_maps(N_MAPS, np.random.default_rng(0))]
     for exclusive, kind in ((False, "classes may overlap"), (True, "one class a pixel")):
-        points = search(maps, exclusive).class_thresholds
-        functions = [
-            lambda some, exclusive=exclusive: search(some, exclusive),
-            lambda some, points=points, exclusive=exclusive: search_as_before(some, points, exclusive),
-        ]
-        seconds = least_seconds(functions, [maps[n : n + 10] for n in range(0, len(maps), 10)], 4)
-        yield compare(f"threshold search, a map of 2,500, {kind}", "as it was", seconds, 5, len(maps))
+        for expected, grid in (((), "thresholds of all images"), (EXPECTED, "default grid")):
+
+            def ours(some: Maps, exclusive: bool = exclusive, expected: tuple = expected) -> GridSearch:
+                return search(some, exclusive, expected)
+
+            points = ours(maps[:1]).class_thresholds
+
+            def former(some: Maps, points: list = points, exclusive: bool = exclusive) -> np.ndarray:
+                return search_as_before(some, points, exclusive)
+
+            seconds = least_seconds([ours, former], [maps], 4)
+            what = f"threshold search, a map of 2,500, {grid}, {kind}"
+            yield compare(what, "as it was", seconds, 5, len(maps))
 
 
-def search(maps: Maps, exclusive: bool) -> GridSearch:
+def search(maps: Maps, exclusive: bool, expected: tuple[float, ...] = EXPECTED) -> GridSearch:
     """Ours, with a calibration as that of crops: what a network says is too much."""
     calibration = np.tile(np.linspace(0, 1, LEVELS) ** 1.5, (len(SHARES), 1))
-    return search_grid(maps, PredictSettings(expected_dice=()), AREAS, exclusive, calibration)
+    return search_grid(maps, PredictSettings(expected_dice=expected), AREAS, exclusive, calibration)
 
 
 def search_as_before(maps: Maps, points: list[list[ClassThreshold]], exclusive: bool) -> np.ndarray:
@@ -49,11 +56,16 @@ def search_as_before(maps: Maps, points: list[list[ClassThreshold]], exclusive: 
 
 
 def _count(probs: np.ndarray, truth: np.ndarray, points: Sequence[ClassThreshold]) -> np.ndarray:
-    rows, n_true = [], truth.sum()
-    for threshold, some in groupby(points, lambda point: point.threshold):
+    rows, n_true, own = [], truth.sum(), (1.0, 0.0)
+    if curve := points[-1].calibration:
+        own = cut_by_expected_dice(probs, curve)
+    cuts = [
+        p.threshold if not p.expected_dice else own[0] if own[1] >= p.expected_dice else 1 for p in points
+    ]
+    for threshold, some in groupby(zip(cuts, points, strict=True), lambda pair: pair[0]):
         components, areas, peaks = _find_components(probs, threshold)
         shared = np.bincount(components[truth > 0], minlength=len(areas) + 1)[1:]
-        for point in some:
+        for _, point in some:
             keep = (areas >= point.minimum_area) & (peaks >= point.high_threshold)
             rows.append((shared[keep].sum(), n_true, areas[keep].sum()))
     return np.array(rows, np.int64)

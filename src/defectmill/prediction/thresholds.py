@@ -156,6 +156,7 @@ def _count(probs, truth, steps: list[Step], curve: np.ndarray, holes: bool) -> n
     counts = np.zeros((steps[-1][1].stop, 3), np.int64)
     counts[:, 1] = np.count_nonzero(truth)
     own, expected = cut_by_expected_dice(probs, curve) if steps[-1][0] < 0 else (1.0, 0.0)
+    own = own if (steps[-1][4] <= expected).any() else 1.0  # else noise, cut low, is searched for nothing
     cuts = [own if step[0] < 0 else step[0] for step in steps]
     # Defects are small: what is not around them is left out, which saves most of the time.
     above = probs > min(cuts)
