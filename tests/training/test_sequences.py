@@ -2,8 +2,11 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from defectmill import config
 from defectmill.config import load_experiment
+from defectmill.dataset_info import builtin_datasets
 from defectmill.files import DefectmillError
 from defectmill.images import write_image
 from defectmill.labels import LabelError, make_label_table
@@ -11,6 +14,7 @@ from defectmill.rle import mask_to_rle
 from defectmill.settings import CapstoneData, CropData, ResizeData
 from defectmill.split import Split
 from defectmill.training import sequences
+from defectmill.training.augment import Augmenter
 from defectmill.training.sequences import CapstoneSequence, DefectSequence, Pictures, ValidationSequence
 
 LEVELS = [0, 10, 20, 30, 40]  # of the last pixel of each image
@@ -88,8 +92,9 @@ def test_every_image_comes_once_an_epoch_in_another_order(competition):
     orders = levels_of(sequence)
     assert [sorted(order) for order in orders] == [LEVELS] * 3
     assert orders[0] != orders[1] != orders[2]
-    with pytest.raises(IndexError):
-        sequence[6]
+    for index in (6, -1):
+        with pytest.raises(IndexError):
+            sequence[index]
 
 
 @pytest.mark.parametrize("steps", [0, 4])
@@ -121,6 +126,14 @@ def test_crops_hold_the_defect_they_were_drawn_for(competition, scale):
     sequence = make(competition, crops(defect_share=1.0, scale=scale), steps=20)
     for index in range(20):
         assert (sequence[index][1][..., 1].sum(axis=(1, 2)) > 0).all()
+
+
+def test_an_epoch_of_every_image_shows_its_defects_as_often_as_asked(competition):
+    for share, least, most in ((1.0, 8, 8), (0.0, 0, 2)):
+        data = crops(scale=4.0, defect_share=share, images="defects")
+        sequence = make(competition, data, epochs=4)
+        shown = sum(int(sequence[n][1][..., 1].any(axis=(1, 2)).sum()) for n in range(len(sequence)))
+        assert least <= shown <= most
 
 
 @pytest.mark.parametrize(("zoom", "area"), [(0.5, 4), (1.0, 16), (2.0, 64)])
@@ -247,6 +260,24 @@ def test_what_is_reflected_is_not_cut_out(parts, monkeypatch):
     assert {int(masks.sum()) for _, masks in donors} <= {6, 12}
 
 
+def test_a_defect_is_cut_out_of_a_crop_half_as_large_again(parts, monkeypatch):
+    donors = []
+    monkeypatch.setattr(sequences, "cut_defect", lambda donor, *_: donors.append(donor[0].shape))
+    sequence = make(parts, crops(shape=(16, 20), copy_paste=1.0), steps=10)
+    for n in range(10):
+        sequence[n]
+    assert set(donors) == {(24, 30, 1)}
+
+
+def test_a_share_of_the_crops_is_mixed(parts, monkeypatch):
+    mixed = []
+    monkeypatch.setattr(sequences, "mix_rectangle", lambda pair, *_: mixed.append(1) or pair)
+    sequence = make(parts, crops(shape=(16, 20), cutmix=0.4), steps=100)
+    for n in range(100):
+        sequence[n]
+    assert 65 <= len(mixed) <= 95  # of 200
+
+
 def test_a_class_of_one_image_is_not_pasted_into_that_image(parts):
     labels, images, folder = parts
     alone = labels[labels["ImageId"] == "3.png"], images[3:4], folder
@@ -338,7 +369,7 @@ def test_fit_sees_every_batch_in_order(competition):
         def result(self):
             return self.total
 
-    sequence = Witness(show(competition, CropData(shape=(16, 18))), 2, steps=4, epochs=3)
+    sequence = Witness(show(competition, CropData(shape=(16, 18))), 2, 0, 4, 3)
     inputs = keras.Input((16, 18, 1))
     same = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones")
     model = keras.Model(inputs, same(inputs))
@@ -358,6 +389,19 @@ def test_whole_images_come_in_batches_of_one_shape(competition):
     # Keras takes what the first two batches share for fixed.
     assert shapes[0][1] != shapes[1][1]
     assert shapes[0][2] != shapes[1][2]
+
+
+def test_of_images_of_one_height_the_first_two_batches_differ_in_width(competition):
+    labels, images, folder = competition
+    for name in ("0.png", "3.png"):
+        write_image(folder / name, np.zeros((24, 33), np.uint8))
+    narrow = images.assign(width=[33, 40, 20, 33, 40])[images["height"] == 24]
+    sequence = validate((labels, narrow, folder), batch_size=1)
+    assert [sequence[n][0].shape[2] for n in range(4)] == [33, 40, 33, 40]
+
+
+def test_keras_knows_every_sequence(competition):
+    assert [sequence.workers for sequence in (make(competition), validate(competition))] == [1, 1]
 
 
 def test_tiles_cover_every_pixel_of_every_image(competition):
@@ -385,7 +429,7 @@ def test_no_validation_batch_past_the_end(competition, tile):
         sequence[len(sequence)]
 
 
-def sequences_of(competition, root, **settings):
+def sequences_of(competition, root, n_train=3, **settings):
     labels, images, folder = competition
     if not (root / "input" / "sample").exists():
         (root / "input" / "sample").mkdir()
@@ -394,7 +438,7 @@ def sequences_of(competition, root, **settings):
     (root / "notebooks" / "experiments" / "e.yml").write_text(small)
     run = load_experiment("e", {"data.shape": [16, 18], "training.batch_size": 2, **settings})
     return sequences.make_sequences(
-        run, Split(labels, images, images[:3], images[3:], run.input / "train_images")
+        run, Split(labels, images, images[:n_train], images[n_train:], run.input / "train_images")
     )
 
 
@@ -406,6 +450,17 @@ def test_an_experiment_has_its_training_part_and_its_validation_fold(competition
     assert train.image_ids == ["0.png", "1.png", "2.png"]
     assert validation[0][0].shape == (2, 16, 20, 1)
     assert set(validation.pictures.shapes) == {"3.png", "4.png"}
+
+
+def test_a_last_fit_has_epochs_of_its_own_and_may_do_without_validation(competition, root):
+    last = {"training.last_fit": 4, "training.schedule.name": "cosine", "training.keep": "last"}
+    for network, epochs in (("last", 4), ("fold_0", 10)):
+        train, validation = sequences_of(competition, root, **last, network=network)
+        assert (train.epochs, set(validation.pictures.shapes)) == (epochs, {"3.png", "4.png"})
+    train, validation = sequences_of(competition, root, n_train=5, **last, network="last")
+    assert (len(train.image_ids), validation) == (5, None)
+    with pytest.raises(DefectmillError, match="no images to show"):
+        sequences_of(competition, root, n_train=5, **last, network="fold_0")
 
 
 def test_the_capstones_mode_breaks_the_training_masks_only(competition, root):
@@ -445,9 +500,46 @@ def test_a_defect_stands_anywhere_within_a_third_of_the_middle_of_its_crop(tmp_p
     labels = make_label_table([("a.png", 1, mask_to_rle(mask))])
     images = pd.DataFrame({"ImageId": ["a.png"], "height": 90, "width": 120})
     pictures = Pictures(labels, images, tmp_path, 1, crops(defect_share=1.0, shape=(24, 30)))
-    sequence = DefectSequence(pictures, 1, steps=150)
+    sequence = DefectSequence(pictures, 1, 0, 150, 1)
     places = np.array([np.argwhere(sequence[n][1][0, :, :, 0])[0] for n in range(150)])
     for found, side in zip(places.T, (24, 30), strict=True):
         assert side / 6 - 1 <= found.min() < side / 6 + 2
         assert 5 * side / 6 - 3 < found.max() <= 5 * side / 6
         assert abs(found.mean() - side / 2) < side / 12
+    assert abs(np.corrcoef(places.T)[0, 1]) < 0.2
+
+
+def test_a_crop_without_a_defect_is_from_anywhere(tmp_path):
+    rows, columns = np.mgrid[:90, :120].astype(np.uint8)
+    write_image(tmp_path / "a.png", np.stack([rows, columns, 0 * rows], 2))
+    images = pd.DataFrame({"ImageId": ["a.png"], "height": 90, "width": 120})
+    data = crops(shape=(24, 30), channels=3)
+    pictures = Pictures(make_label_table([("a.png", 1, "")]), images, tmp_path, 1, data)
+    sequence = DefectSequence(pictures, 1, 0, 150, 1)
+    tops, lefts = np.array([sequence[n][0][0, 0, 0, :2] for n in range(150)]).T
+    assert (tops.min(), tops.max(), lefts.min(), lefts.max()) == (0, 90 - 24, 0, 120 - 30)
+    assert abs(tops.mean() - 33) < 6
+    assert abs(lefts.mean() - 45) < 6
+    assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.2
+
+
+def test_each_crop_is_augmented_by_a_seed_of_its_own(competition, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(Augmenter, "__call__", lambda _, *pair: seeds.append(pair[2]) or pair[:2])
+    sequence = make(competition, steps=200)
+    for index in range(200):
+        sequence[index]
+    assert len(set(seeds)) == 400
+
+
+def test_the_bits_of_the_camera_count_in_training_and_validation(competition, root, monkeypatch):
+    info = builtin_datasets()["sample"].model_copy(update={"bits": 12})
+    monkeypatch.setattr(config, "load_dataset_info", lambda _: info)
+    train, validation = sequences_of(competition, root)
+    for sequence in (train, validation):
+        name = next(iter(sequence.pictures.shapes))
+        shape = sequence.pictures.shapes[name]
+        Image.fromarray(np.full(shape, 255, np.uint16)).save(competition[2] / name)
+        assert sequence.pictures.read(name).max() == 255 >> 4
+    Image.fromarray(np.full((24, 40), 255, np.uint16)).save(competition[2] / "0.png")
+    assert show(competition, crops()).read("0.png").max() == 255  # 0: as many as it needs

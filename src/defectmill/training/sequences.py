@@ -77,7 +77,7 @@ class DefectSequence(keras.utils.Sequence):
         steps: batches an epoch; 0: every image once, in batches as of `split_batches`.
     """
 
-    def __init__(self, pictures: Pictures, batch_size: int, seed: int = 0, steps: int = 0, epochs: int = 1):
+    def __init__(self, pictures: Pictures, batch_size: int, seed: int, steps: int, epochs: int):
         super().__init__()
         self.pictures, self.data = pictures, pictures.data
         self.seed, self.steps, self.epochs = seed, steps, epochs
